@@ -1,0 +1,1 @@
+"""Menagerie: image classifiers retrained on a schedule."""
