@@ -1,0 +1,79 @@
+"""The animals, read from `animals.toml`: which photos are positives and negatives, and what is wanted."""
+
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ml.errors import ParameterError
+
+NAME = r"^[a-z][a-z0-9_]{0,39}$"
+
+
+class Animal(BaseModel):
+    """One table of `animals.toml`.
+
+    Globs are matched against the photo's path below the photo root, `*` crosses folders, and case counts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=NAME)
+    positives: tuple[str, ...] = Field(min_length=1)
+    """Photos of the animal: those that match any of these globs."""
+    negatives: tuple[str, ...] = Field(min_length=1)
+    """Photos of other animals, in order of preference: the first glob that finds any is used, less the positives."""
+    holdout: tuple[str, ...] = ()
+    """Photos (of either kind) that never train and only test."""
+    gan: bool = False
+    """Whether a GAN is trained on the positives."""
+    schedule: str = "@weekly"
+    """Cron expression or preset of the retraining that happens even if no new photos come."""
+
+    def is_positive(self, path: str) -> bool:
+        return _matches(path, self.positives)
+
+    def is_holdout(self, path: str) -> bool:
+        return _matches(path, self.holdout)
+
+    def choose_negatives(self, paths: list[str]) -> list[str]:
+        """Return those of `paths` that are this animal's negatives (may be none)."""
+        others = [path for path in paths if not self.is_positive(path)]
+        found = ([path for path in others if fnmatchcase(path, glob)] for glob in self.negatives)
+        return next(filter(None, found), [])
+
+
+def read(path: Path) -> dict[str, Animal]:
+    """Return the animals of the file `path`, by name, in the file's order.
+
+    Raises:
+        ParameterError: the file is missing, is no TOML, has no animal, or a table has an unknown key or a wrong value.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParameterError(f"Expected the table of animals at {path}. Received: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path} is not TOML: {error}") from error
+    if not tables:
+        raise ParameterError(f"{path} names no animal. Expected a table such as [fox] with positives and negatives.")
+    return {name: _animal(path, name, table) for name, table in tables.items()}
+
+
+def _animal(path: Path, name: str, table: object) -> Animal:
+    if not isinstance(table, dict):
+        raise ParameterError(f"{path}: expected tables such as [fox] only. Received: {name} = {table!r}")
+    try:
+        return Animal(name=name, **table)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or name}: {fault['msg']} (received {fault['input']!r})"
+            for fault in error.errors()
+        )
+        keys = ", ".join(key for key in Animal.model_fields if key != "name")
+        raise ParameterError(f"{path}, table [{name}]: {faults}. Keys: {keys}.") from error
+
+
+def _matches(path: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(path, glob) for glob in globs)

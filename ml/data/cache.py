@@ -1,0 +1,59 @@
+"""What was computed once and is not computed again: decoded pixels, and features of frozen backbones.
+
+Both are addressed by the photo's SHA-256, so that renamed, copied and shared photos cost nothing. Any file of the cache
+may be deleted; it is made again.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from ml.data.files import replacing
+
+
+def put_pixels(folder: Path, sha256: str, pixels: np.ndarray) -> None:
+    """Keep a decoded photo, uint8 [H, W, 3]."""
+    with replacing(_pixels_file(folder, sha256)) as aside:
+        np.save(aside, pixels)
+
+
+def has_pixels(folder: Path, sha256: str) -> bool:
+    return _pixels_file(folder, sha256).exists()
+
+
+def get_pixels(folder: Path, sha256: str) -> np.ndarray | None:
+    """Return the decoded photo, uint8 [H, W, 3], or `None` if it isn't kept."""
+    try:
+        return np.load(_pixels_file(folder, sha256))
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+
+
+def features(
+    folder: Path, sha256: Sequence[str], compute: Callable[[list[int]], np.ndarray]
+) -> np.ndarray:
+    """Return the features of N photos, float32 [N, D], computing only those that `folder` lacks.
+
+    `compute` gets the indices of the photos to compute, ascending, and returns their rows. Each call adds one file; a lock
+    makes a second process wait for the first one's rows instead of computing them too.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        kept: dict[str, np.ndarray] = {}
+        for part in sorted(folder.glob("*.npz")):
+            with np.load(part) as stored:
+                kept.update(zip(stored["sha256"].tolist(), stored["features"], strict=True))
+        missing = [index for index, name in enumerate(sha256) if name not in kept]
+        if missing:
+            rows = np.asarray(compute(missing), np.float32)
+            names = [sha256[index] for index in missing]
+            with replacing(folder / f"{len(kept):09d}-{names[0][:16]}.npz") as aside:
+                np.savez(aside, sha256=np.array(names), features=rows)
+            kept.update(zip(names, rows, strict=True))
+    return np.stack([kept[name] for name in sha256])
+
+
+def _pixels_file(folder: Path, sha256: str) -> Path:
+    return folder / "pixels" / sha256[:2] / f"{sha256}.npy"

@@ -1,0 +1,86 @@
+"""The photos of an accepted manifest, as arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ml.data import cache, manifest, photos
+from ml.errors import DataError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One accepted version of one animal's photos."""
+
+    animal: str
+    digest: str
+    rows: pd.DataFrame
+    """The accepted photos, in the order of their hashes: see `ml.data.manifest`."""
+    cache: Path
+
+    @cached_property
+    def training(self) -> pd.DataFrame:
+        """The photos that have a fold; the others are the hold-out."""
+        return self.rows[self.rows.fold >= 0]
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Return photo `index` of `rows`, uint8 [H, W, 3], from the cache or, if it isn't there, from its file.
+
+        Raises:
+            DataError: the file is gone, or has changed since it was validated.
+        """
+        row = self.rows.iloc[index]
+        kept = cache.get_pixels(self.cache, row.sha256)
+        return kept if kept is not None else _decode_again(row, self.cache)
+
+    def images(self, indices: Sequence[int], height: int, width: int) -> np.ndarray:
+        """Return the photos stretched to one size, uint8 [N, height, width, 3]."""
+        images = np.empty((len(indices), height, width, 3), np.uint8)
+        for place, index in enumerate(indices):
+            images[place] = photos.resize(self.pixels(index), height, width)
+        return images
+
+
+def load(animal: str, folder: Path, cache_folder: Path, digest: str | None = None) -> Dataset:
+    """Return the dataset version `digest` (default: the accepted one) from the animal's folder of manifests.
+
+    Raises:
+        DataError: no version was accepted yet, or there is none of this digest.
+    """
+    name = digest or manifest.accepted(folder)
+    if name is None:
+        raise DataError(f"No accepted photos for {animal} yet. Run validate_images first.")
+    return Dataset(animal, name, manifest.used_rows(manifest.load(folder, name)), cache_folder)
+
+
+def balanced_training_draw(labels: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarray:
+    """Return sorted indices of all positives and of as many negatives, drawn evenly over their classes.
+
+    Args:
+        labels: bool or 0/1 [N].
+        classes: class names [N].
+    """
+    random = np.random.default_rng(seed)
+    positives, negatives = np.flatnonzero(labels), np.flatnonzero(labels == 0)
+    shuffled = random.permutation(negatives)
+    order_in_class = pd.Series(classes[shuffled]).groupby(classes[shuffled]).cumcount().to_numpy()
+    # The first of every class, then the second of every class, and so on; which classes give one more is by chance.
+    evenly = shuffled[np.lexsort((random.random(len(shuffled)), order_in_class))]
+    return np.sort(np.concatenate([positives, evenly[: len(positives)]]))
+
+
+def _decode_again(row: pd.Series, cache_folder: Path) -> np.ndarray:
+    file = Path(row.root, row.path)
+    data = file.read_bytes() if file.exists() else b""
+    facts, pixels = photos.inspect(data)
+    if pixels is None or manifest.sha256_of(data) != row.sha256:
+        raise DataError(
+            f"Photo {row.path!r} is not what was validated: expected SHA-256 {row.sha256[:16]}… at {file}. "
+            f"Received: {facts.problem or 'other content'}. Run validate_images again."
+        )
+    cache.put_pixels(cache_folder, row.sha256, pixels)
+    return pixels

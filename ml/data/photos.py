@@ -1,0 +1,114 @@
+"""One photo: from its bytes to pixels and to the facts that the manifest keeps."""
+
+import io
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MODES = ("RGB", "L", "P", "RGBA", "LA", "PA", "CMYK", "YCbCr", "1")
+MAX_PIXELS = 64_000_000
+MAX_BYTES = 100_000_000
+STORED_SIDE = 512
+THUMBNAIL = 8
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a photo's pixels say; `None` where it could not be read that far."""
+
+    problem: str | None
+    """Why the photo can't be used at all, in words for its owner."""
+    format: str | None = None
+    mode: str | None = None
+    width: int | None = None
+    """Pixels, as a viewer shows it (EXIF orientation applied); so is `height`."""
+    height: int | None = None
+    brightness: float | None = None
+    """Mean grey level, from 0 to 255."""
+    contrast: float | None = None
+    """Standard deviation of the grey levels."""
+    sharpness: float | None = None
+    """Mean absolute difference of neighbouring grey levels at 64x64 pixels."""
+    dhash: int | None = None
+    """64-bit difference hash (Krawetz 2013): one bit a pair of neighbours on a 9x8 grey grid."""
+    thumbnail: bytes | None = None
+    """8x8 RGB, 192 bytes, row by row."""
+
+
+def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
+    """Decode a photo in full and describe it.
+
+    Returns its facts and its pixels, uint8 [H, W, 3] RGB with the longest side at most 512, or `None` for the pixels
+    where `facts.problem` says why there are none. Never raises for what a file may hold.
+    """
+    if not data:
+        return Facts("the file is empty (0 bytes)"), None
+    if len(data) > MAX_BYTES:
+        return Facts(f"the file has {len(data) / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} are read"), None
+    try:
+        # Pillow warns from 89 megapixels on and only refuses from 179; the cap here is lower than both.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            facts = Facts(_unfit(image), image.format, image.mode, width, height)
+            if facts.problem:
+                return facts, None
+            if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+                width, height = height, width
+            image.draft("RGB", (2 * STORED_SIDE, 2 * STORED_SIDE))
+            image.load()
+            return _describe(_rgb(ImageOps.exif_transpose(image)), replace(facts, width=width, height=height))
+    except UnidentifiedImageError:
+        return Facts(f"it is no picture: it begins with {data[:16]!r}"), None
+    except Image.DecompressionBombError:
+        return Facts(f"it has far more than {MAX_PIXELS / 1e6:.0f} megapixels"), None
+    except Exception as error:  # a decoder may raise anything over a broken file, and any of it means: not a photo
+        return Facts(f"it does not decode: {error or type(error).__name__}"), None
+
+
+def resize(photo: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return uint8 [H, W, 3] stretched to uint8 [height, width, 3] (bicubic, antialiased)."""
+    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _unfit(image: Image.Image) -> str | None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        return f"it has {width * height / 1e6:.0f} megapixels; at most {MAX_PIXELS / 1e6:.0f} are read"
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        return f"it is animated or has several pages ({frames} frames); save one of them as a photo"
+    if image.mode not in MODES:
+        return f"its pixels are of mode {image.mode} (16-bit or floating point); save it with 8 bits a channel"
+    return None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB, transparency over white, longest side at most `STORED_SIDE`."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    image.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.BICUBIC)
+    return image
+
+
+def _describe(image: Image.Image, facts: Facts) -> tuple[Facts, np.ndarray]:
+    grey = image.convert("L")
+    levels = np.asarray(grey, np.float32)
+    small = np.asarray(grey.resize((64, 64), Image.Resampling.BICUBIC), np.float32)
+    grid = np.asarray(grey.resize((9, 8), Image.Resampling.BICUBIC), np.int16)
+    described = replace(
+        facts,
+        brightness=float(levels.mean()),
+        contrast=float(levels.std()),
+        sharpness=float((np.abs(np.diff(small, axis=0)).mean() + np.abs(np.diff(small, axis=1)).mean()) / 2),
+        dhash=int.from_bytes(np.packbits(grid[:, 1:] > grid[:, :-1]).tobytes(), "big"),
+        thumbnail=image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes(),
+    )
+    return described, np.asarray(image)

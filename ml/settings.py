@@ -1,0 +1,74 @@
+"""Where things are: read from the environment when asked, never at import."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml.errors import ParameterError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Folders, addresses and limits of one installation.
+
+    Each field comes from the variable `MENAGERIE_<FIELD>`; what a user doesn't set lies under `home`.
+    """
+
+    home: Path
+    """Everything that is written: photos fetched or drawn, manifests, caches, databases, logs."""
+    photos: Path
+    """Root of the photo folders that are validated and trained on."""
+    animals: Path
+    """The table of animals."""
+    host: str
+    """Address that the servers listen on."""
+    airflow_port: int
+    mlflow_port: int
+    mlflow_uri: str
+    """Address of the MLflow server, as clients on this machine reach it."""
+    parallelism: int
+    """Airflow tasks that run at once; each may hold TensorFlow (about 1 GB)."""
+
+    @property
+    def airflow_url(self) -> str:
+        return f"http://{self.host}:{self.airflow_port}"
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "cache"
+
+    @property
+    def datasets(self) -> Path:
+        return self.home / "datasets"
+
+
+def read(environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings that `environment` (default: the process's own) describes.
+
+    Raises:
+        ParameterError: a port or the parallelism is not a whole number in its range.
+    """
+    env = os.environ if environment is None else environment
+    home = Path(env.get("MENAGERIE_HOME") or CHECKOUT / "var").absolute()
+    host = env.get("MENAGERIE_HOST", "127.0.0.1")
+    mlflow_port = _whole_number(env, "MENAGERIE_MLFLOW_PORT", 5000, 1, 65535)
+    return Settings(
+        home=home,
+        photos=Path(env.get("MENAGERIE_PHOTOS") or home / "drawings").absolute(),
+        animals=Path(env.get("MENAGERIE_ANIMALS") or CHECKOUT / "animals.toml").absolute(),
+        host=host,
+        airflow_port=_whole_number(env, "MENAGERIE_AIRFLOW_PORT", 8080, 1, 65535),
+        mlflow_port=mlflow_port,
+        mlflow_uri=env.get("MLFLOW_TRACKING_URI") or f"http://{host}:{mlflow_port}",
+        parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
+    )
+
+
+def _whole_number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise ParameterError(f"{name} must be a whole number from {low} to {high}. Received: {name}={text!r}")
+    return int(text)
