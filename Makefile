@@ -17,3 +17,37 @@ help:  ## this list
 	@touch $@
 
 install: .venv/installed  ## make .venv from the lock
+
+demo: install  ## run everything once: on drawings, or on PHOTOS=folder
+	$(BIN)/menagerie demo $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+up: install  ## start Airflow and MLflow
+	$(BIN)/menagerie up
+
+down: install  ## stop them
+	$(BIN)/menagerie down
+
+test: install  ## run all tests
+	$(BIN)/pytest
+
+check: install  ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## run the benchmarks: ratios measured side by side
+	$(BIN)/pytest tests/benchmarks -m benchmark -s
+
+lock: install  ## renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile -q --universal --generate-hashes --group dev --custom-compile-command "make lock" \
+		pyproject.toml -o requirements.lock
+
+clean:  ## remove the environment and everything that runs left behind
+	rm -rf .venv var
+
+.PHONY: help install demo up down test check format bench lock clean

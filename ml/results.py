@@ -1,8 +1,17 @@
-"""What a stage returns: plain values that travel through Airflow's XCom and MLflow as JSON."""
+"""What a stage is told and what it returns: plain values that travel through Airflow's XCom and MLflow as JSON."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True)
+class DagRun:
+    """What an Airflow DAG run is called, for the tags of its MLflow run."""
+
+    dag_id: str
+    run_id: str
+    url: str = ""
 
 
 @dataclass(frozen=True)

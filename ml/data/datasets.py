@@ -57,22 +57,6 @@ def load(animal: str, folder: Path, cache_folder: Path, digest: str | None = Non
     return Dataset(animal, name, manifest.used_rows(manifest.load(folder, name)), cache_folder)
 
 
-def balanced_training_draw(labels: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarray:
-    """Return sorted indices of all positives and of as many negatives, drawn evenly over their classes.
-
-    Args:
-        labels: bool or 0/1 [N].
-        classes: class names [N].
-    """
-    random = np.random.default_rng(seed)
-    positives, negatives = np.flatnonzero(labels), np.flatnonzero(labels == 0)
-    shuffled = random.permutation(negatives)
-    order_in_class = pd.Series(classes[shuffled]).groupby(classes[shuffled]).cumcount().to_numpy()
-    # The first of every class, then the second of every class, and so on; which classes give one more is by chance.
-    evenly = shuffled[np.lexsort((random.random(len(shuffled)), order_in_class))]
-    return np.sort(np.concatenate([positives, evenly[: len(positives)]]))
-
-
 def _decode_again(row: pd.Series, cache_folder: Path) -> np.ndarray:
     file = Path(row.root, row.path)
     data = file.read_bytes() if file.exists() else b""

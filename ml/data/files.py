@@ -1,10 +1,10 @@
 """Files that are whole or absent: written aside, then renamed."""
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from ml.errors import StorageError
 
@@ -16,12 +16,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full, or the folder can't be written.
     """
-    aside: Path | None = None
+    aside = path.with_name(f".{uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        os.close(handle)
-        aside = Path(name)
         yield aside
         os.replace(aside, path)
     except OSError as error:
@@ -29,5 +26,5 @@ def replacing(path: Path) -> Iterator[Path]:
             f"Could not write {path}: {error.strerror or error}. Nothing was changed. Make room or mend the rights, then retry."
         ) from error
     finally:
-        if aside is not None:
+        with suppress(OSError):
             aside.unlink(missing_ok=True)

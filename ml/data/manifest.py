@@ -135,12 +135,12 @@ def write(manifest: pd.DataFrame, root: Path, folder: Path) -> str:
     return name
 
 
-def publish(folder: Path, name: str) -> None:
-    """Make the manifest `name` the accepted one."""
+def publish(folder: Path, name: str, run_id: str = "") -> None:
+    """Make the manifest `name` the accepted one; `run_id` is the MLflow run of its validation."""
     if not (folder / f"{name}.parquet").exists():
         raise DataError(f"No manifest {name} in {folder}. Run validate_images first.")
     with replacing(folder / "accepted.json") as aside:
-        aside.write_text(json.dumps({"digest": name}))
+        aside.write_text(json.dumps({"digest": name, "run_id": run_id}))
 
 
 def accepted(folder: Path) -> str | None:

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = (*DECODERS, "MPO")  # what the JPEG decoder calls a photo with a preview or a depth map behind it
 MODES = ("RGB", "L", "P", "RGBA", "LA", "PA", "CMYK", "YCbCr", "1")
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 100_000_000
@@ -53,12 +54,12 @@ def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
         # Pillow warns from 89 megapixels on and only refuses from 179; the cap here is lower than both.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=DECODERS)
             width, height = image.size
             facts = Facts(_unfit(image), image.format, image.mode, width, height)
             if facts.problem:
                 return facts, None
-            if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+            if image.getexif().get(ExifTags.Base.Orientation) in range(5, 9):
                 width, height = height, width
             image.draft("RGB", (2 * STORED_SIDE, 2 * STORED_SIDE))
             image.load()

@@ -25,8 +25,8 @@ def near_duplicate_groups(sha256: Sequence[str], dhash: np.ndarray, thumbnails: 
         dhash: uint64 [N].
         thumbnails: uint8 [N, 192].
     """
-    channels = thumbnails.reshape(len(thumbnails), -1, 3).astype(np.float32)
-    centred = (channels - channels.mean(axis=1, keepdims=True)).reshape(len(thumbnails), -1)
+    channels = thumbnails.reshape(len(thumbnails), 64, 3).astype(np.float32)
+    centred = (channels - channels.mean(axis=1, keepdims=True)).reshape(thumbnails.shape)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True) + 1e-6
     pairs = [_close_pairs(start, dhash, centred) for start in range(0, len(dhash), _BLOCK)]
     first, second = np.concatenate(pairs or [np.empty((2, 0), int)], axis=1)

@@ -50,8 +50,7 @@ def refuse_photos(table: pd.DataFrame, docs: Path, smallest_side: int = 32) -> t
     Raises:
         DataError: the same photo is both a positive and a negative; nobody but its owner knows which is right.
     """
-    import great_expectations.expectations as gxe
-
+    gxe = _expectations()
     between = gxe.ExpectColumnValuesToBeBetween
     checks = [
         Check(gxe.ExpectColumnValuesToBeNull(column="problem"), "{problem}"),
@@ -101,8 +100,7 @@ def require_dataset(
         DataError: fewer than `fewest` photos of a kind, a class balance no classifier can learn from, a larger share than
             `most_left_out` of photos left out, or a group of near-duplicates cut by a fold.
     """
-    import great_expectations.expectations as gxe
-
+    gxe = _expectations()
     used = manifest.reason == ""
     training = used & (manifest.fold != HOLDOUT).fillna(False)
     frame = manifest.assign(
@@ -150,7 +148,7 @@ def require_dataset(
 
 
 def _drift_checks(previous: pd.DataFrame) -> list[Check]:
-    import great_expectations.expectations as gxe
+    gxe = _expectations()
 
     def partition(values: pd.Series) -> dict[str, list[float]]:
         inner = np.unique(np.quantile(values, np.linspace(0, 1, 11)))[1:-1]
@@ -178,13 +176,20 @@ def _stop(check: Check, paths: list[str], observed: Any, page: Path | None) -> s
     return f"{check.says[0].upper()}{check.says[1:]} ({name}). {what}. To do: {check.do}. Data Docs: {page}"
 
 
-def _validate(name: str, frame: pd.DataFrame, checks: list[Check], docs: Path) -> Outcome:
+def _expectations() -> Any:
+    """Import Great Expectations, quietly: it logs hundreds of lines while it is imported."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    import great_expectations.expectations as gxe
+
+    return gxe
+
+
+def _validate(name: str, frame: pd.DataFrame, checks: list[Check], docs: Path) -> Outcome:
     import great_expectations as gx
     from great_expectations.checkpoint import UpdateDataDocsAction
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     docs.mkdir(parents=True, exist_ok=True)
     context = gx.get_context(mode="file", project_root_dir=docs)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)

@@ -1,0 +1,1 @@
+"""What numbers say: arrays in, numbers and tables out."""

@@ -1,0 +1,98 @@
+"""The command line: `menagerie up | down | demo | sample | download | airflow`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import DownloadColumn
+
+from ml import demo, settings, stack
+from ml.errors import MenagerieError, ParameterError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 (it failed), 2 (wrong use) or 130 (interrupted)."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    try:
+        options.run(options, settings.read(), console)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except MenagerieError as error:
+        print(f"menagerie: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ParameterError) else 1
+    return 0
+
+
+def _up(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    stack.up(chosen, console)
+
+
+def _down(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    stack.down(chosen, console)
+
+
+def _demo(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    if options.photos and not options.photos.is_dir():
+        raise ParameterError(f"Expected a folder of photos. Received: {options.photos}")
+    demo.demo(chosen, options.photos, console)
+
+
+def _sample(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    demo.draw(options.folder.absolute(), console)
+
+
+def _download(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    from ml.data.sources import fetch_photos
+
+    root = (options.folder or chosen.photos).absolute()
+    with demo.progress_bar(console, "Fetching", DownloadColumn()) as progress:
+        fetch_photos(options.source, root, chosen.cache, progress)
+    console.print(f"The photos are in {root}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _airflow(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    variables = stack.environment(chosen)
+    os.execvpe("airflow", ["airflow", *options.arguments], variables)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="menagerie",
+        description="Retrains image classifiers on a schedule.",
+        epilog="Settings are read from the environment: MENAGERIE_HOME, MENAGERIE_PHOTOS, MENAGERIE_ANIMALS, "
+        "MENAGERIE_DAGS, MENAGERIE_HOST, MENAGERIE_AIRFLOW_PORT, MENAGERIE_MLFLOW_PORT, MENAGERIE_PARALLELISM.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    up = commands.add_parser("up", help="start Airflow and MLflow, and leave them running")
+    up.set_defaults(run=_up)
+
+    down = commands.add_parser("down", help="end what `up` started")
+    down.set_defaults(run=_down)
+
+    show = commands.add_parser("demo", help="run every DAG once, print the results, end everything")
+    show.add_argument("--photos", type=Path, metavar="DIR", help="a folder of photos (default: drawings, made for it)")
+    show.set_defaults(run=_demo)
+
+    sample = commands.add_parser("sample", help="draw the sample photos into a folder")
+    sample.add_argument("folder", type=Path, metavar="DIR")
+    sample.set_defaults(run=_sample)
+
+    download = commands.add_parser("download", help="fetch an archive of photos, and unpack it")
+    download.add_argument("source", help="the URL or the path of a zip or tar archive")
+    download.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="a new folder (default: MENAGERIE_PHOTOS)")
+    download.set_defaults(run=_download)
+
+    airflow = commands.add_parser("airflow", help="run Airflow's own command line on this stack", add_help=False)
+    airflow.add_argument("arguments", nargs=argparse.REMAINDER)
+    airflow.set_defaults(run=_airflow)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

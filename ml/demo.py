@@ -1,0 +1,294 @@
+"""`menagerie demo`: every DAG once through the real scheduler, followed on the terminal, with the results at the end."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from ml import animals, stack
+from ml.errors import MenagerieError, ServiceError
+from ml.rest import Airflow
+from ml.settings import Settings
+
+VALIDATE, RETRAIN = "validate_images", "retrain_"
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+GRACE = 8.0
+"""Seconds in which a DAG that waits for a dataset starts, if the dataset has changed."""
+
+
+def demo(settings: Settings, photos: Path | None, console: Console) -> None:
+    """Run every DAG on `photos`, or on drawings made for it; print the results; end what was started.
+
+    Raises:
+        MenagerieError: a stack runs already, doesn't start, or ends early; or the last run of a DAG failed, whose
+            log was then printed.
+    """
+    settings = replace(settings, photos=(photos or settings.home / "drawings").absolute())
+    process = stack.start(settings, console)
+    try:
+        if photos is None:
+            draw(settings.photos, console)
+        airflow = stack.client(settings)
+        dags = _dags(airflow)
+        retrains = [dag for dag in dags if dag.startswith(RETRAIN)]
+        others = [dag for dag in dags if dag not in (VALIDATE, *retrains)]
+        with Follower(airflow, settings, console, process, dags) as follower:
+            # All are on while the photos are validated: a changed dataset starts the DAGs that wait for it.
+            with _switched_on(airflow, [VALIDATE, *retrains]):
+                follower.follow([VALIDATE], grace=0)
+                follower.follow(retrains, grace=GRACE)
+            for dag in others:
+                with _switched_on(airflow, [dag]):
+                    follower.follow([dag], grace=0)
+        console.print(results(settings, "drawings" if photos is None else "photos"))
+        console.print("To look around in Airflow and MLflow: make up", highlight=False)
+    finally:
+        with stack.waiting(console, "Ending"):
+            stack.stop(settings, process)
+
+
+def draw(folder: Path, console: Console) -> None:
+    """Make the sample drawings in `folder`, with progress on the terminal; those that are there stay."""
+    from ml.data.sample import draw_samples
+
+    with progress_bar(console, "Drawing", MofNCompleteColumn()) as progress:
+        count = draw_samples(folder, progress=progress)
+    console.print(f"{count} drawings of animals are in {folder}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(console: Console, text: str, amount: ProgressColumn) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar on the terminal while the block runs, and yield what moves it: called with what is done, of what."""
+    columns = (TextColumn("{task.description}"), BarColumn(40), amount, TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+class Follower:
+    """Shows how far the runs of `dags` are: one line a DAG on a terminal, else one line a change of a task's state."""
+
+    def __init__(
+        self,
+        airflow: Airflow,
+        settings: Settings,
+        console: Console,
+        process: "subprocess.Popen[bytes]",
+        dags: list[str],
+    ) -> None:
+        self.airflow, self.settings, self.console, self.process = airflow, settings, console, process
+        self.past = {dag: {run["dag_run_id"] for run in self._runs(dag) if run["state"] in ENDED} for dag in dags}
+        self.states: dict[tuple[str, ...], str] = {}
+        self.progress = Progress(
+            SpinnerColumn(finished_text="•"),
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[now]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.lines = {dag: self.progress.add_task(dag, start=False, total=None, now="") for dag in dags}
+
+    def __enter__(self) -> "Follower":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def follow(self, dags: list[str], grace: float) -> None:
+        """Follow the runs of `dags` until all have ended. One that has no run after `grace` seconds is triggered.
+
+        Runs that an earlier stack left unfinished go on by themselves, and count.
+
+        Raises:
+            MenagerieError: the last run of a DAG failed.
+            ServiceError: the stack ended early.
+        """
+        trigger_at = time.monotonic() + grace
+        while True:
+            runs = {dag: [run for run in self._runs(dag) if run["dag_run_id"] not in self.past[dag]] for dag in dags}
+            for dag in dags:
+                self._show(dag, runs[dag])
+            if all(runs[dag] and all(run["state"] in ENDED for run in runs[dag]) for dag in dags):
+                break
+            if self.process.poll() is not None:
+                raise ServiceError(f"The stack ended early. {stack.reason(self.settings)}")
+            if time.monotonic() >= trigger_at:
+                for dag in (dag for dag in dags if not runs[dag]):
+                    self.airflow.post(f"dags/{dag}/dagRuns", {"logical_date": None})
+            time.sleep(1.0)
+        if failed := [dag for dag in dags if runs[dag][-1]["state"] != "success"]:
+            raise MenagerieError(f"{', '.join(failed)} failed. To look around in Airflow and MLflow: make up")
+
+    def _runs(self, dag: str) -> list[dict[str, Any]]:
+        return self.airflow.all(f"dags/{dag}/dagRuns", "dag_runs", order_by="id")
+
+    def _show(self, dag: str, runs: list[dict[str, Any]]) -> None:
+        line, tasks = self.lines[dag], []
+        for run in runs:
+            path = f"dags/{dag}/dagRuns/{run['dag_run_id']}/taskInstances"
+            tasks += [(path, task) for task in self.airflow.all(path, "task_instances")]
+        for path, task in tasks:
+            key, state = (path, task["id"], str(task["try_number"])), task["state"] or "waiting"
+            if self.states.get(key, "waiting") != state:
+                self._changed(path, task)
+            self.states[key] = state
+        running = [_name(task) for _, task in tasks if task["state"] == "running"]
+        ended = bool(runs) and all(run["state"] in ENDED for run in runs)
+        if runs and self.progress.tasks[line].start_time is None:
+            self.progress.start_task(line)
+        self.progress.update(
+            line,
+            total=len(tasks) or None,
+            completed=sum(task["state"] in ENDED for _, task in tasks),
+            now=runs[-1]["state"] if ended else ", ".join(running),
+        )
+        if ended:
+            self.progress.stop_task(line)
+
+    def _changed(self, path: str, task: dict[str, Any]) -> None:
+        failed = task["state"] in ("failed", "up_for_retry")
+        if failed or not self.console.is_terminal:
+            at = time.strftime("%H:%M:%S")
+            self._print(f"{at}  {task['dag_id']}  {_name(task)}  {task['state'] or 'waiting'}")
+        if failed:
+            # A task that waits for its next try shows that one's number already.
+            tried = max(1, task["try_number"] - (task["state"] == "up_for_retry"))
+            for text in _log(self.airflow, path, task, tried)[-20:]:
+                self._print(f"  | {text}")
+            self._print(f"  The full log: {_log_file(self.settings, task, tried)}")
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def results(settings: Settings, kind: str) -> Table:
+    """Return the table of the champions: for each animal its metrics on `kind` ("photos" or "drawings").
+
+    Raises:
+        ServiceError: MLflow doesn't answer.
+    """
+    table = Table(title=f"Champions, cross-validated on {kind}", title_justify="left")
+    for heading in ("animal", "model", "accuracy (95 %)", "ROC AUC, all", kind, "report"):
+        table.add_column(heading, overflow="fold", justify="left" if heading in ("animal", "report") else "right")
+    with httpx.Client(base_url=f"{settings.mlflow_uri}/api/2.0/mlflow/", timeout=30.0, trust_env=False) as mlflow:
+        for animal in animals.read(settings.animals):
+            model = f"{animal}-classifier"
+            found = _mlflow(mlflow, "registered-models/alias", name=model, alias="champion")
+            if found is None:
+                table.add_row(animal, "none", "", "", "", "")
+                continue
+            version = found["model_version"]
+            run = (_mlflow(mlflow, "runs/get", run_id=version["run_id"]) or {})["run"]
+            metric = {item["key"]: item["value"] for item in run["data"].get("metrics", [])}
+            table.add_row(
+                animal,
+                f"version {version['version']}",
+                _number(metric, "{cv_accuracy_mean:.3f} ({cv_accuracy_low:.3f} to {cv_accuracy_high:.3f})"),
+                _number(metric, "{cv_all_roc_auc:.3f}"),
+                _number(metric, "{n_photos:.0f}"),
+                str(_report(settings, mlflow, run)),
+            )
+    return table
+
+
+def _mlflow(mlflow: httpx.Client, path: str, **parameters: str) -> dict[str, Any] | None:
+    try:
+        answer = mlflow.get(path, params=parameters)
+    except httpx.HTTPError as error:
+        raise ServiceError(f"MLflow at {mlflow.base_url} doesn't answer: {error!r}") from error
+    if answer.is_success:
+        return dict(answer.json())
+    if answer.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST" or answer.status_code == httpx.codes.NOT_FOUND:
+        return None
+    raise ServiceError(f"MLflow refused {path}: {answer.status_code} {answer.text[:500]}")
+
+
+def _report(settings: Settings, mlflow: httpx.Client, run: dict[str, Any]) -> Path | str:
+    """Return the report of the run, or of the DAG run that it is a part of; else the run's page in MLflow."""
+    page = f"{settings.mlflow_uri}/#/experiments/{run['info']['experiment_id']}/runs/{run['info']['run_id']}"
+    parent: dict[str, Any] | None = run
+    while parent:
+        folder = settings.home / "mlflow" / "artifacts" / parent["info"]["artifact_uri"].partition(":/")[2].lstrip("/")
+        if (folder / "report.html").is_file():
+            return folder / "report.html"
+        tags = {tag["key"]: tag["value"] for tag in parent["data"].get("tags", [])}
+        above = tags.get("mlflow.parentRunId")
+        parent = ((_mlflow(mlflow, "runs/get", run_id=above) or {}) if above else {}).get("run")
+    return page
+
+
+def _number(metrics: dict[str, float], form: str) -> str:
+    try:
+        return form.format_map(metrics)
+    except KeyError:
+        return "not logged"
+
+
+def _dags(airflow: Airflow) -> list[str]:
+    """Return the ids of the DAGs in alphabetical order, if all their files can be read."""
+    for error in airflow.all("importErrors", "import_errors"):
+        raise MenagerieError(f"Airflow can't read {error['filename']}:\n{error['stack_trace']}")
+    return sorted(dag["dag_id"] for dag in airflow.all("dags", "dags", exclude_stale=True))
+
+
+@contextmanager
+def _switched_on(airflow: Airflow, dags: list[str]) -> Iterator[None]:
+    """Switch `dags` on, and in the end those off again that were off: a demo leaves no schedule running."""
+    off = [dag for dag in dags if airflow.get(f"dags/{dag}")["is_paused"]]
+    try:
+        for dag in off:
+            airflow.patch(f"dags/{dag}", {"is_paused": False})
+        yield
+    finally:
+        for dag in off:
+            airflow.patch(f"dags/{dag}", {"is_paused": True})
+
+
+def _log(airflow: Airflow, path: str, task: dict[str, Any], tried: int) -> list[str]:
+    """Return the lines of a task's log, without Airflow's own chatter about where it is."""
+    try:
+        answer = airflow.get(f"{path}/{task['task_id']}/logs/{tried}", map_index=task["map_index"], full_content=True)
+    except ServiceError as error:
+        return [str(error)]
+    lines: list[str] = []
+    for entry in answer["content"]:
+        if isinstance(entry, str):
+            lines += entry.splitlines()
+        elif "timestamp" in entry:
+            lines += str(entry["event"]).splitlines()
+            for cause in entry.get("error_detail") or []:
+                frames = [f"{frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in cause["frames"]]
+                lines += [*frames, *f"{cause['exc_type']}: {cause['exc_value']}".splitlines()]
+    return lines
+
+
+def _log_file(settings: Settings, task: dict[str, Any], tried: int) -> Path:
+    parts = [f"{name}_id={task[key]}" for name, key in (("dag", "dag_id"), ("run", "dag_run_id"), ("task", "task_id"))]
+    mapped = [f"map_index={task['map_index']}"] if task["map_index"] >= 0 else []
+    return settings.home.joinpath("logs", "tasks", *parts, *mapped, f"attempt={tried}.log")
+
+
+def _name(task: dict[str, Any]) -> str:
+    if task["map_index"] < 0:
+        return str(task["task_id"])
+    return f"{task['task_id']}[{task['rendered_map_index'] or task['map_index']}]"

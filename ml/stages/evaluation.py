@@ -1,0 +1,82 @@
+"""What every modelling stage leaves in its run: its out-of-fold predictions, the numbers and the pictures."""
+
+import numpy as np
+import pandas as pd
+
+from ml import figures
+from ml.analysis import classification
+from ml.data.datasets import Dataset
+from ml.tracking import StageRun
+from ml.training import Fold
+
+OUT_OF_FOLD = "out_of_fold"
+
+
+def report(run: StageRun, dataset: Dataset, folds: list[Fold], probabilities: np.ndarray, seed: int) -> dict[str, float]:
+    """Log everything about the out-of-fold `probabilities` of `dataset.training`; return the metrics."""
+    rows = dataset.training
+    labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
+    metrics = classification.evaluate(labels, probabilities, classes, rows.fold.to_numpy(), seed)
+    trained = [fold.metrics["train_accuracy"] for fold in folds]
+    metrics["train_accuracy_mean"] = float(np.mean(trained))
+    metrics["overfit_gap"] = metrics["train_accuracy_mean"] - metrics["cv_accuracy_mean"]
+
+    for number, fold in enumerate(folds):
+        run.child(f"fold {number}", fold.metrics, fold.curves)
+    run.table(OUT_OF_FOLD, out_of_fold(dataset, probabilities))
+    run.table("errors_by_class", classification.class_errors(labels, probabilities, classes))
+    _draw(run, dataset, labels, classes, probabilities, metrics, seed)
+    curves = [fold.curves for fold in folds if fold.curves]
+    if curves:
+        run.figure("learning_curves", figures.learning_curves(curves, dataset.animal))
+    return metrics
+
+
+def out_of_fold(dataset: Dataset, probabilities: np.ndarray) -> pd.DataFrame:
+    """Return one row a training photo: what identifies it, its truth, and the probability given by the fold it is in."""
+    rows = dataset.training[["sha256", "path", "label", "class", "fold", "group"]]
+    return rows.assign(probability=probabilities)
+
+
+def sentence(metrics: dict[str, float]) -> str:
+    """Return the accuracy with its interval and the numbers of photos, in words."""
+    return (
+        f"accuracy {metrics['cv_accuracy_mean']:.1%} (95 % interval {metrics['cv_accuracy_low']:.1%} to "
+        f"{metrics['cv_accuracy_high']:.1%}, {2 * min(metrics['n_positives'], metrics['n_photos'] - metrics['n_positives']):.0f} "
+        f"photos a balanced draw), ROC-AUC {metrics['cv_all_roc_auc']:.4f} on all {metrics['n_photos']:.0f} photos"
+    )
+
+
+def _draw(
+    run: StageRun,
+    dataset: Dataset,
+    labels: np.ndarray,
+    classes: np.ndarray,
+    probabilities: np.ndarray,
+    metrics: dict[str, float],
+    seed: int,
+) -> None:
+    draws = classification.balanced_draws(labels, classes, seed)
+    weights = classification.draw_weights(draws, len(labels))
+    animal = dataset.animal
+    matrices = {
+        "mean of balanced draws": classification.confusion_matrix(labels, probabilities, weights),
+        "all photos": classification.confusion_matrix(labels, probabilities),
+    }
+    run.figure("confusion_matrix", figures.confusion_matrix(matrices, animal))
+    run.figure("roc_curve", figures.roc_curve(labels, probabilities, weights, animal))
+    bins = classification.reliability_bins(labels, probabilities, weights)
+    run.figure("reliability", figures.reliability_diagram(bins, metrics["cv_brier"], metrics["cv_ece"], animal))
+
+    wrong = np.flatnonzero((probabilities >= classification.THRESHOLD) != labels)
+    rows = dataset.training.iloc[wrong]
+    sheet = figures.mistakes(
+        [dataset.pixels(index) for index in rows.index],
+        labels[wrong],
+        probabilities[wrong],
+        classes[wrong],
+        rows.path.tolist(),
+        animal,
+        len(labels),
+    )
+    run.figure("mistakes", sheet)

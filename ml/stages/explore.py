@@ -1,0 +1,68 @@
+"""Exploration: where the animal lies among the others, for raw pixels and for pretrained features, on t-SNE maps."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ml import figures
+from ml.analysis import classification, embedding
+from ml.results import StageResult
+from ml.stages.features import features
+from ml.stages.job import Findings, Job, perform
+from ml.tracking import StageRun
+
+STAGE = "explore"
+PIXELS = 32
+SHOWN = 24
+
+
+def run(job: Job) -> StageResult:
+    """Draw the maps of a sample of the photos, and a contact sheet of them."""
+    backbone = job.params.backbones[0]
+    choices = {"seed": job.params.seed, "photos": job.params.map_photos, "backbone": backbone}
+
+    def work(stage: StageRun, _: Path) -> Findings:
+        rows = job.dataset.training
+        sample = _sample(rows.label.to_numpy(bool), rows["class"].to_numpy(str), job.params.map_photos, job.params.seed)
+        shown = rows.iloc[sample]
+        labels, classes = shown.label.to_numpy(bool), shown["class"].to_numpy(str)
+        groups = np.unique(shown.group, return_inverse=True)[1]
+        spaces = {
+            "raw pixels": job.dataset.images(shown.index, PIXELS, PIXELS).reshape(len(shown), -1).astype(np.float32),
+            backbone: features(job.dataset, shown.index, backbone, job.settings),
+        }
+        maps, metrics = {}, {}
+        for name, points in spaces.items():
+            flat = embedding.tsne(points, job.params.seed)
+            known = [embedding.separability(space, labels, classes, groups, job.params.seed) for space in (points, flat)]
+            maps[name] = (flat, *known)
+            metrics[f"separability_{name.replace(' ', '_')}"] = known[0]
+        stage.figure("tsne", figures.tsne_maps(maps, classes, job.animal))
+        stage.figure("photos", _contact_sheet(job))
+        said = ", ".join(f"{name} {known:.1%}" for name, (_, known, _) in maps.items())
+        return Findings(f"nearest neighbours tell {job.animal} from others: {said} ({len(shown)} photos)", metrics)
+
+    return perform(job, STAGE, choices, work)
+
+
+def _sample(labels: np.ndarray, classes: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Return sorted indices of at most `n` photos: positives first, at most half of them, then others drawn evenly."""
+    random = np.random.default_rng(seed)
+    positives = np.flatnonzero(labels)
+    if len(positives) > n // 2:
+        positives = random.choice(positives, n // 2, replace=False)
+    others = classification.draw_evenly(np.flatnonzero(~labels), classes, n - len(positives), random)
+    return np.sort(np.concatenate([positives, others]))
+
+
+def _contact_sheet(job: Job) -> Figure:
+    rows = job.dataset.training
+    random = np.random.default_rng(job.params.seed)
+    truth, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
+    chosen = np.concatenate(
+        [classification.draw_evenly(np.flatnonzero(side), classes, SHOWN // 2, random) for side in (truth, ~truth)]
+    )
+    shown = rows.iloc[chosen]
+    title = f"{job.animal}, and the others: {SHOWN} of {len(rows):,} photos"
+    return figures.contact_sheet([job.dataset.pixels(i) for i in shown.index], shown["class"].tolist(), title)

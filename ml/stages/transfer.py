@@ -1,0 +1,77 @@
+"""Transfer: the features of a frozen pretrained network, and a linear head fitted anew in every fold."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ml import training
+from ml.analysis.classification import THRESHOLD, balanced_draws
+from ml.models.backbones import BACKBONES, build_backbone
+from ml.models.complexity import multiply_adds
+from ml.models.head import LinearHead, build_classifier, fit_head
+from ml.results import Candidate, StageResult
+from ml.stages import evaluation
+from ml.stages.features import features
+from ml.stages.job import Findings, Job, perform
+from ml.tracking import StageRun
+from ml.training import Fold
+
+STAGE = "transfer"
+
+
+def run(job: Job, backbone: str) -> StageResult:
+    """Judge a linear head on the backbone's features out of fold, on the folds of the dataset."""
+    stage_name = f"{STAGE} {backbone}"
+    choices = {
+        "seed": job.params.seed,
+        "backbone": backbone,
+        "canvas": BACKBONES[backbone].canvas,
+        "negatives": "balanced" if job.params.train_negatives == "balanced" else "all",
+    }
+
+    def work(stage: StageRun, checkpoints: Path) -> Findings:
+        rows = job.dataset.training
+        given = features(job.dataset, rows.index, backbone, job.settings)
+        folds = sorted(rows.fold.unique())
+        outcomes = training.cross_validate(folds, checkpoints, lambda fold: _judge(job, given, fold, choices))
+        probabilities = training.pool(outcomes, len(rows))
+        metrics = evaluation.report(stage, job.dataset, outcomes, probabilities, job.params.seed)
+        cost = multiply_adds(build_backbone(backbone), *BACKBONES[backbone].canvas)
+        candidate = Candidate(stage_name, cost, metrics["cv_accuracy_mean"], choices)
+        return Findings(evaluation.sentence(metrics), metrics, (candidate,))
+
+    return perform(job, stage_name, choices, work)
+
+
+def final_model(job: Job, choices: dict) -> keras.Model:
+    """Return the backbone with a head fitted on all folds: uint8 photos in, probability of the animal out."""
+    rows = job.dataset.training
+    given = features(job.dataset, rows.index, choices["backbone"], job.settings)
+    head, _ = _fit(job, given, np.arange(len(rows)), choices)
+    return build_classifier(build_backbone(choices["backbone"]), head)
+
+
+def _judge(job: Job, given: np.ndarray, fold: int, choices: dict) -> Fold:
+    rows = job.dataset.training
+    held_out = np.flatnonzero(rows.fold == fold)
+    head, trained = _fit(job, given, np.flatnonzero(rows.fold != fold), choices)
+    probabilities = head.predict(given[held_out])
+    labels = rows.label.to_numpy(bool)
+    metrics = {
+        "accuracy": float(((probabilities >= THRESHOLD) == labels[held_out]).mean()),
+        "train_accuracy": float(((head.predict(given[trained]) >= THRESHOLD) == labels[trained]).mean()),
+    }
+    return Fold(held_out, probabilities, {}, metrics)
+
+
+def _fit(job: Job, given: np.ndarray, candidates: np.ndarray, choices: dict) -> tuple[LinearHead, np.ndarray]:
+    rows = job.dataset.training
+    labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
+    trained = candidates
+    if choices["negatives"] == "balanced":
+        (chosen,) = balanced_draws(labels[candidates], classes[candidates], choices["seed"], draws=1)
+        trained = candidates[chosen]
+    groups = rows.group.to_numpy(str)[trained]
+    head = fit_head(given[trained], classes[trained], labels[trained], groups, choices["seed"])
+    return head, trained

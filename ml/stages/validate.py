@@ -1,0 +1,130 @@
+"""Validation: from folders of photos to the accepted dataset of each animal."""
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from ml.data import manifest, validation
+from ml.data.files import replacing
+from ml.errors import DataError
+from ml.params import ValidateParams
+from ml.results import DagRun, StageResult
+from ml.settings import Settings
+from ml.stages.job import animal_named
+from ml.tracking import Tracker
+
+STAGE = "validate"
+KEPT_SCANS = 5
+
+log = logging.getLogger(__name__)
+
+
+def scan(params: ValidateParams, settings: Settings) -> dict[str, str]:
+    """Read every photo below the photo root, once for all animals; return where, and the name of the scan's table."""
+    root = Path(params.photos).expanduser().absolute() if params.photos else settings.photos
+    started = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        if done % 1000 == 0 or done == total:
+            log.info("scan: %d of %d photos, %.0f s", done, total, time.monotonic() - started)
+
+    table = manifest.scan(root, settings.cache, progress)
+    unreadable = table[table.problem.notna()]
+    for path, problem in list(zip(unreadable.path, unreadable.problem, strict=True))[: validation.NAMED]:
+        log.warning("%r: %s", path, problem)
+    folder = settings.home / "scans"
+    name = hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
+    with replacing(folder / f"{name}.parquet") as aside:
+        table.to_parquet(aside)
+    for old in sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_mtime)[:-KEPT_SCANS]:
+        old.unlink(missing_ok=True)
+    log.info("scan: %d photos below %s, %d of them can't be used", len(table), root, len(unreadable))
+    return {"root": str(root), "scan": name}
+
+
+def run(animal: str, scanned: dict[str, str], params: ValidateParams, settings: Settings, dag_run: DagRun) -> StageResult:
+    """Hold one animal's photos against what is expected of them, and write the manifest, not yet accepted.
+
+    Raises:
+        DataError: the dataset can't be trained on; the message names the expectation, the photos and what to do.
+    """
+    folder, docs = settings.datasets / animal, settings.home / "data_docs" / animal
+    table = pd.read_parquet(settings.home / "scans" / f"{scanned['scan']}.parquet")
+    before = manifest.accepted(folder)
+    previous = manifest.load(folder, before) if before else None
+    run_id = ""
+    try:
+        drafted = manifest.draft(table, animal_named(animal, settings))
+        reasons, photo_outcome = validation.refuse_photos(drafted, docs, params.smallest_side)
+        made = manifest.accept(drafted, reasons, previous, params.folds)
+        warnings, outcome = validation.require_dataset(
+            made, previous, docs, params.fewest_photos, params.most_left_out
+        )
+    except DataError as error:
+        _record(animal, before or "none", settings, dag_run, params, [docs_index(docs)], None, str(error))
+        raise
+    for path, reason in sorted(reasons.items()):
+        log.warning("left out %r: %s", path, reason)
+    for warning in warnings:
+        log.warning("%s", warning)
+    name = manifest.write(made, Path(scanned["root"]), folder)
+    metrics = _counts(made)
+    if name != before:
+        pages = [page for page in (photo_outcome.page, outcome.page) if page]
+        run_id = _record(animal, name, settings, dag_run, params, pages, made, "; ".join(warnings))
+    change = "unchanged" if name == before else f"was {before}" if before else "the first"
+    summary = (
+        f"dataset {name} ({change}): {metrics['n_photos']:.0f} photos, {metrics['n_positives']:.0f} of {animal}, "
+        f"{metrics['n_left_out']:.0f} left out, Data Docs at {outcome.page}"
+    )
+    log.info("%s", summary)
+    return StageResult(STAGE, animal, name, run_id, metrics, (), summary, reused=name == before)
+
+
+def publish(result: StageResult, settings: Settings) -> None:
+    """Make the validated dataset the one that training reads."""
+    manifest.publish(settings.datasets / result.animal, result.digest, result.run_id)
+
+
+def docs_index(docs: Path) -> Path:
+    return docs / "gx" / "uncommitted" / "data_docs" / "local_site" / "index.html"
+
+
+def _counts(made: pd.DataFrame) -> dict[str, float]:
+    used = manifest.used_rows(made)
+    return {
+        "n_photos": float(len(used)),
+        "n_positives": float(used.label.sum()),
+        "n_holdout": float((used.fold < 0).sum()),
+        "n_left_out": float((made.reason != "").sum()),
+        "n_groups": float(used.group.nunique()),
+    }
+
+
+def _record(
+    animal: str,
+    digest: str,
+    settings: Settings,
+    dag_run: DagRun,
+    params: ValidateParams,
+    pages: list[Path],
+    made: pd.DataFrame | None,
+    remark: str,
+) -> str:
+    """Keep a validation that changed something, or failed, as a run in MLflow; return its id."""
+    tracker = Tracker(settings.mlflow_uri)
+    parent = tracker.open_run(animal, dag_run, digest, params.model_dump())
+    with tracker.stage(animal, parent, STAGE, f"{dag_run.run_id}") as stage:
+        for page in pages:
+            if page.exists():
+                stage.file(page, "data_docs")
+        if made is not None:
+            stage.log(_counts(made))
+            stage.table("left_out", made.loc[made.reason != "", ["path", "label", "class", "reason"]])
+            stage.table("manifest", made.drop(columns=["thumbnail", "dhash"]))
+    tracker.close_run(parent, made is not None, remark)
+    return parent
+

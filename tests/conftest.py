@@ -1,0 +1,71 @@
+"""What the tests share: pictures that look natural enough to be hashed, folders of them, and a user without rights."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Picture = Callable[..., Image.Image]
+
+
+def _picture(seed: int, width: int = 96, height: int = 64) -> Image.Image:
+    """Return large soft shapes, smaller ones upon them, and grain: another seed, another picture."""
+    random = np.random.default_rng(seed)
+    picture = np.full((height, width, 3), 128.0)
+    for side, strength in ((4, 60), (9, 30), (24, 12)):
+        coarse = Image.fromarray(random.integers(0, 256, (side, side * 3 // 2, 3), np.uint8))
+        picture += (np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)) / 127.5 - 1) * strength
+    picture += random.normal(0, 3, picture.shape)
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def picture() -> Picture:
+    """`picture(seed, width=96, height=64)` returns a picture of its own for every seed."""
+    return _picture
+
+
+@pytest.fixture(scope="session")
+def fill() -> Callable[[Path, dict[str, int]], Path]:
+    """`fill(root, {"fox": 6})` writes that many unlike JPEGs into each folder below `root`, and returns `root`."""
+
+    def fill(root: Path, counts: dict[str, int]) -> Path:
+        for folder, count in counts.items():
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                seed = int.from_bytes(f"{folder}/{number}".encode()[-8:], "big")
+                _picture(seed).save(root / folder / f"{number:03d}.jpg", quality=90)
+        return root
+
+    return fill
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Callable]:
+    """Return a context in which the rights of files count, and the folder that its user may write (root's don't count)."""
+    folder = Path(tempfile.mkdtemp())
+
+    @contextmanager
+    def nobody() -> Iterator[Path]:
+        if os.geteuid() != 0:
+            yield folder
+            return
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534)
+        os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(0)
+
+    nobody.folder = folder  # type: ignore[attr-defined]
+    yield nobody
+    for path in folder.rglob("*"):
+        path.chmod(0o700)
+    shutil.rmtree(folder)

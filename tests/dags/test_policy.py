@@ -1,0 +1,72 @@
+"""What every DAG has to be: quick to parse, documented, tagged, and safe to run twice."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "pandas", "matplotlib", "scipy")
+
+
+@pytest.fixture(scope="module")
+def bag() -> DagBag:
+    return DagBag(str(DAGS), include_examples=False)
+
+
+def test_all_dags_are_there(bag: DagBag) -> None:
+    assert not bag.import_errors
+    assert set(bag.dags) >= {"validate_images", "retrain_tiger", "retrain_fox", "retrain_elephant"}
+
+
+def test_policy(bag: DagBag) -> None:
+    for dag in bag.dags.values():
+        assert dag.doc_md, dag.dag_id
+        assert "menagerie" in dag.tags
+        assert dag.max_active_runs == 1
+        assert not dag.catchup
+        for task in dag.tasks:
+            assert task.owner == "menagerie"
+            assert task.retries == 2
+            assert task.retry_policy is not None
+            assert task.doc or task.doc_md or task.python_callable.__doc__, task.task_id
+
+
+def test_every_param_of_a_trigger_form_explains_itself(bag: DagBag) -> None:
+    for dag in bag.dags.values():
+        for name in dag.params:
+            schema = dag.params.get_param(name).schema
+            assert schema["title"], (dag.dag_id, name)
+            assert schema["description"].endswith("."), (dag.dag_id, name)
+            assert "type" in schema
+            if schema["type"] in ("integer", "number"):
+                assert {"minimum", "maximum"} <= schema.keys(), (dag.dag_id, name)
+
+
+@pytest.mark.parametrize("name", ["validate_images", "retrain"])
+def test_a_dag_file_parses_quickly_and_imports_nothing_heavy(name: str) -> None:
+    """In a process that has imported Airflow already, as the DAG processor's have."""
+    program = f"""
+import sys, time
+import airflow.sdk, pydantic, httpx
+airflow.sdk.dag, airflow.sdk.task, airflow.sdk.Asset, airflow.sdk.AssetOrTimeSchedule
+sys.path.insert(0, {str(DAGS)!r})
+started = time.process_time()
+import {name}
+print(time.process_time() - started, *[module for module in {HEAVY!r} if module in sys.modules])
+"""
+    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    assert answer[1:] == []
+    assert float(answer[0]) < 0.5
+
+
+def test_importing_a_module_does_nothing(tmp_path: Path) -> None:
+    program = "import ml.settings, ml.animals, ml.params, ml.results, ml.tracking, ml.stages, ml.cli, os; print(os.listdir())"
+    environment = {"MENAGERIE_HOME": str(tmp_path / "home"), "PATH": ""}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert answer.stdout.strip() == "[]"
+    assert not (tmp_path / "home").exists()

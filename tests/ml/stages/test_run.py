@@ -1,0 +1,228 @@
+"""The stages in their order on real, tiny data: what a DAG run does, without Airflow."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from world import ANIMAL, World, make_settings
+
+from ml import training
+from ml.data import manifest
+from ml.data.sample import draw_samples
+from ml.errors import DataError
+from ml.params import ValidateParams
+from ml.results import DagRun, StageResult
+from ml.stages import baseline, compare, explore, prepare, promote, report, transfer, validate
+from ml.stages.job import Job
+
+BACKBONE = "EfficientNetLite0"
+
+
+@dataclass(frozen=True)
+class Run:
+    job: Job
+    results: dict[str, StageResult]
+
+
+def stages(job: Job) -> Run:
+    results = {"explore": explore.run(job), "baseline": baseline.run(job), "transfer": transfer.run(job, BACKBONE)}
+    results["compare"] = compare.run(job, [results["baseline"], results["transfer"]])
+    results["promote"] = promote.run(job, results["compare"])
+    report.run(job, list(results.values()))
+    return Run(job, results)
+
+
+@pytest.fixture(scope="module")
+def done(world: World) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(world.settings.home)
+        return stages(world.job("first"))
+
+
+def test_every_photo_is_judged_by_a_fold_that_does_not_know_it(done: Run) -> None:
+    for name in ("baseline", "transfer"):
+        table = done.job.tracker.read_table(done.results[name].run_id, "out_of_fold")
+        assert len(table) == len(done.job.dataset.training)
+        assert table.probability.between(0, 1).all()
+        assert set(table.fold) == set(range(5))
+        assert (table.groupby("group").fold.nunique() == 1).all()
+
+
+def test_metrics_have_the_names_that_users_compare(done: Run) -> None:
+    expected = {
+        "cv_accuracy_mean", "cv_accuracy_std", "cv_accuracy_low", "cv_accuracy_high", "cv_roc_auc_mean", "cv_all_roc_auc",
+        "cv_all_average_precision", "cv_all_balanced_accuracy", "cv_brier", "cv_ece", "train_accuracy_mean", "overfit_gap",
+    }  # fmt: skip
+    for name in ("baseline", "transfer"):
+        logged = done.job.tracker.client.get_run(done.results[name].run_id).data.metrics
+        assert expected <= logged.keys()
+    parent = done.job.tracker.client.get_run(done.job.parent).data.metrics
+    assert {"selected_accuracy", "promoted"} <= parent.keys()
+
+
+def test_a_stage_leaves_its_pictures_and_a_run_a_fold(done: Run) -> None:
+    tracker = done.job.tracker
+    assert {"confusion_matrix", "roc_curve", "reliability", "mistakes", "learning_curves"} <= tracker.pictures(
+        done.results["baseline"].run_id
+    ).keys()
+    assert "tsne" in tracker.pictures(done.results["explore"].run_id)
+    run_id = done.results["baseline"].run_id
+    experiment = tracker.client.get_run(run_id).info.experiment_id
+    folds = tracker.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    assert sorted(fold.info.run_name for fold in folds) == [f"fold {number}" for number in range(5)]
+    assert all(fold.info.status == "FINISHED" and fold.data.metrics["val_loss"] > 0 for fold in folds)
+
+
+def test_the_first_good_model_becomes_champion_and_predicts_in_a_fresh_process(done: Run, world: World) -> None:
+    assert done.results["promote"].metrics["promoted"] == 1, done.results["promote"].summary
+    champion = done.job.tracker.champion(f"{ANIMAL}-classifier")
+    assert champion is not None
+    program = f"""
+import mlflow, numpy as np
+mlflow.set_tracking_uri({world.settings.mlflow_uri!r})
+model = mlflow.pyfunc.load_model("models:/{ANIMAL}-classifier@champion")
+(spec,) = model.metadata.signature.inputs
+images = np.zeros((2, *spec.shape[1:]), np.uint8)
+answer = np.asarray(model.predict(images))
+assert answer.shape == (2, 1) and answer.dtype == np.float32 and ((0 <= answer) & (answer <= 1)).all(), answer
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd="/", timeout=300)
+
+
+def test_the_champion_gives_the_probabilities_that_the_head_gave(done: Run) -> None:
+    """The registered network and the features with the head outside it are one model."""
+    job = done.job
+    champion = job.tracker.champion(job.classifier_name)
+    assert champion is not None
+    (candidate,) = done.results["compare"].candidates
+    again = promote._final_model(job, candidate)
+    indices = np.arange(6)
+    assert np.allclose(
+        promote._predict(job, job.tracker.load_model(champion), indices), promote._predict(job, again, indices), atol=1e-4
+    )
+
+
+def test_the_report_stands_alone_and_says_the_outcome(done: Run, tmp_path: Path) -> None:
+    page = Path(done.job.tracker.client.download_artifacts(done.job.parent, "report.html", str(tmp_path))).read_text()
+    assert "src=\"http" not in page
+    assert page.count("data:image/png;base64,") >= 8
+    assert "Promoted" in page
+    assert "Not finished" not in page
+    assert done.job.tracker.client.get_run(done.job.parent).info.status == "FINISHED"
+
+
+def test_the_same_work_is_not_done_again(done: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def must_not_run(*args: object, **kwargs: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training, "cross_validate", must_not_run)
+    again = stages(world.job("second"))
+    for name in ("explore", "baseline", "transfer", "compare"):
+        assert again.results[name].reused
+        assert again.results[name].run_id == done.results[name].run_id
+    assert again.results["promote"].metrics["promoted"] == 0
+    assert "Not promoted" in again.results["promote"].summary
+    with pytest.raises(AssertionError, match="trained again"):
+        baseline.run(world.job("third", force=True))
+
+
+def test_the_same_seed_gives_the_same_numbers(done: Run, world: World) -> None:
+    again = baseline.run(world.job("fourth", force=True))
+    assert again.metrics == done.results["baseline"].metrics
+    assert again.run_id != done.results["baseline"].run_id
+
+
+def test_a_killed_stage_goes_on_at_the_fold_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = world.job("killed", seed=7)
+    whole, seen = training._save, []
+
+    def die_in_the_third_fold(file: Path, fold: training.Fold) -> None:
+        seen.append(file.name)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        whole(file, fold)
+
+    monkeypatch.setattr(training, "_save", die_in_the_third_fold)
+    with pytest.raises(KeyboardInterrupt):
+        baseline.run(job)
+    result = baseline.run(job)
+    assert seen == ["fold-0.npz", "fold-1.npz", "fold-2.npz", "fold-2.npz", "fold-3.npz", "fold-4.npz"]
+    runs = job.tracker._search(job.tracker._experiment(ANIMAL), {"stage": "baseline"}, parent=job.parent)
+    assert [run.info.run_id for run in runs] == [result.run_id]
+    assert runs[0].info.status == "FINISHED"
+
+
+def test_a_run_whose_stages_failed_is_reported_as_failed(world: World, done: Run, tmp_path: Path) -> None:
+    job = world.job("broken")
+    report.run(job, [done.results["explore"]])
+    run = job.tracker.client.get_run(job.parent)
+    assert run.info.status == "FAILED"
+    assert "baseline" in run.data.tags["menagerie.reason"]
+    page = Path(job.tracker.client.download_artifacts(job.parent, "report.html", str(tmp_path))).read_text()
+    assert "Not finished: baseline, transfer, compare, promote" in page
+
+
+def test_nothing_is_promoted_without_candidates(world: World) -> None:
+    with pytest.raises(DataError, match="No candidate for elephant"):
+        compare.run(world.job("empty"), [])
+
+
+def test_a_worse_model_never_takes_the_place_of_the_champion(done: Run, world: World) -> None:
+    job = world.job("worse")
+    before = job.tracker.champion(job.classifier_name)
+    worse = compare.run(job, [done.results["baseline"]])
+    decided = promote.run(job, worse)
+    assert decided.metrics["promoted"] == 0
+    assert job.tracker.champion(job.classifier_name) == before
+    assert {"difference", "difference_low", "difference_high"} <= job.tracker.client.get_run(decided.run_id).data.metrics.keys()
+
+
+def test_new_photos_are_judged_by_the_champion_itself(done: Run, world: World, tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    shutil.copytree(world.settings.photos, root)
+    draw_samples(tmp_path / "more", per_class=3, others=1, seed=1)
+    for file in (tmp_path / "more").rglob("*.jpg"):
+        shutil.copy(file, root / file.parent.name / f"new_{file.name}")
+    where, params = replace(world.settings, photos=root), ValidateParams()
+    grown = validate.run(ANIMAL, validate.scan(params, where), params, where, DagRun("validate_images", "grown"))
+    job = replace(world.job("grown"), digest=grown.digest)
+    table = job.tracker.read_table(transfer.run(job, BACKBONE).run_id, "out_of_fold")
+    champion = job.tracker.champion(job.classifier_name)
+    assert champion is not None
+
+    both = promote._champion_beside(job, table, champion)
+    known = done.job.tracker.read_table(done.results["compare"].run_id, "out_of_fold").set_index("sha256")
+    assert len(both) == len(table) > len(known)
+    old = both[both.sha256.isin(known.index)]
+    assert np.allclose(old.champion, known.probability.loc[old.sha256])
+    assert both.champion.between(0, 1).all()
+
+
+def test_no_dataset_yet_says_what_to_do(world: World, tmp_path: Path) -> None:
+    where = make_settings(tmp_path, world.settings.photos)
+    with pytest.raises(DataError, match="Run the DAG validate_images first"):
+        prepare.run(ANIMAL, world.job("first").params, where, DagRun("retrain", "r"))
+
+
+def test_an_unchanged_folder_gives_the_same_dataset(world: World) -> None:
+    params = ValidateParams()
+    again = validate.run(
+        ANIMAL, validate.scan(params, world.settings), params, world.settings, DagRun("validate_images", "again")
+    )
+    assert again.reused
+    assert again.digest == world.validated.digest
+
+
+def test_bad_photos_stop_validation_and_leave_the_accepted_dataset(world: World, tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    shutil.copytree(world.settings.photos, root)
+    shutil.copy(root / ANIMAL / f"{ANIMAL}_000.jpg", root / "lion" / "wrong.jpg")
+    where = replace(world.settings, photos=root)
+    params = ValidateParams()
+    with pytest.raises(DataError, match=r"elephant_000\.jpg.*lion/wrong\.jpg"):
+        validate.run(ANIMAL, validate.scan(params, where), params, where, DagRun("validate_images", "bad"))
+    assert manifest.accepted(world.settings.datasets / ANIMAL) == world.validated.digest

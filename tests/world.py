@@ -1,0 +1,37 @@
+"""One small world for tests: a few drawings, validated, and an MLflow store of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml import settings
+from ml.params import RetrainParams
+from ml.results import DagRun, StageResult
+from ml.settings import Settings
+from ml.stages import prepare
+from ml.stages.job import Job
+
+ANIMAL = "elephant"
+
+
+@dataclass(frozen=True)
+class World:
+    """Drawings, settings, and the accepted dataset of one animal."""
+
+    settings: Settings
+    validated: StageResult
+
+    def job(self, run_id: str, **params: object) -> Job:
+        """Open a DAG run of this name."""
+        quick = {"baseline_epochs": 1, "map_photos": 60}
+        chosen = RetrainParams.read(quick | params)
+        return prepare.run(ANIMAL, chosen, self.settings, DagRun(f"retrain_{ANIMAL}", run_id))
+
+
+def make_settings(home: Path, photos: Path) -> Settings:
+    return settings.read(
+        {
+            "MENAGERIE_HOME": str(home),
+            "MENAGERIE_PHOTOS": str(photos),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+        }
+    )
