@@ -62,8 +62,8 @@ def read(path: Path) -> dict[str, Animal]:
 
 
 def _animal(path: Path, name: str, table: object) -> Animal:
-    if not isinstance(table, dict):
-        raise ParameterError(f"{path}: expected tables such as [fox] only. Received: {name} = {table!r}")
+    if not isinstance(table, dict) or "name" in table:
+        raise ParameterError(f"{path}: expected tables such as [fox], named by their heading. Received: {name} = {table!r}")
     try:
         return Animal(name=name, **table)
     except ValidationError as error:

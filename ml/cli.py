@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import DownloadColumn
 
 from ml import demo, settings, stack
+from ml.data.sources import fetch_photos
+from ml.environment import environment
 from ml.errors import MenagerieError, ParameterError
 
 
@@ -47,8 +49,6 @@ def _sample(options: argparse.Namespace, chosen: settings.Settings, console: Con
 
 
 def _download(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
-    from ml.data.sources import fetch_photos
-
     root = (options.folder or chosen.photos).absolute()
     with demo.progress_bar(console, "Fetching", DownloadColumn()) as progress:
         fetch_photos(options.source, root, chosen.cache, progress)
@@ -56,7 +56,7 @@ def _download(options: argparse.Namespace, chosen: settings.Settings, console: C
 
 
 def _airflow(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
-    variables = stack.environment(chosen)
+    variables = environment(chosen)
     os.execvpe("airflow", ["airflow", *options.arguments], variables)
 
 
@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="menagerie",
         description="Retrains image classifiers on a schedule.",
-        epilog="Settings are read from the environment: MENAGERIE_HOME, MENAGERIE_PHOTOS, MENAGERIE_ANIMALS, "
-        "MENAGERIE_DAGS, MENAGERIE_HOST, MENAGERIE_AIRFLOW_PORT, MENAGERIE_MLFLOW_PORT, MENAGERIE_PARALLELISM.",
+        epilog="Settings come from the environment: MENAGERIE_HOME, _PHOTOS, _ANIMALS, _DAGS, _HOST, "
+        "_AIRFLOW_PORT, _MLFLOW_PORT and _PARALLELISM.",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     down.set_defaults(run=_down)
 
     show = commands.add_parser("demo", help="run every DAG once, print the results, end everything")
-    show.add_argument("--photos", type=Path, metavar="DIR", help="a folder of photos (default: drawings, made for it)")
+    show.add_argument("--photos", type=Path, metavar="DIR", help="photos to use (default: drawings made for it)")
     show.set_defaults(run=_demo)
 
     sample = commands.add_parser("sample", help="draw the sample photos into a folder")
@@ -85,10 +85,10 @@ def _parser() -> argparse.ArgumentParser:
 
     download = commands.add_parser("download", help="fetch an archive of photos, and unpack it")
     download.add_argument("source", help="the URL or the path of a zip or tar archive")
-    download.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="a new folder (default: MENAGERIE_PHOTOS)")
+    download.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="(default: MENAGERIE_PHOTOS)")
     download.set_defaults(run=_download)
 
-    airflow = commands.add_parser("airflow", help="run Airflow's own command line on this stack", add_help=False)
+    airflow = commands.add_parser("airflow", help="Airflow's own command line, on this stack", add_help=False)
     airflow.add_argument("arguments", nargs=argparse.REMAINDER)
     airflow.set_defaults(run=_airflow)
     return parser

@@ -1,4 +1,4 @@
-"""`menagerie demo`: every DAG once through the real scheduler, followed on the terminal, with the results at the end."""
+"""`menagerie demo`: every DAG once through the real scheduler, followed on the terminal; results at the end."""
 
 import subprocess
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ml import animals, stack
+from ml.data.sample import draw_samples
 from ml.errors import MenagerieError, ServiceError
 from ml.rest import Airflow
 from ml.settings import Settings
@@ -36,8 +37,8 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
     """Run every DAG on `photos`, or on drawings made for it; print the results; end what was started.
 
     Raises:
-        MenagerieError: a stack runs already, doesn't start, or ends early; or the last run of a DAG failed, whose
-            log was then printed.
+        MenagerieError: a stack runs already, doesn't start, or ends early; or the last run of a DAG failed, and
+            the end of the log was printed.
     """
     settings = replace(settings, photos=(photos or settings.home / "drawings").absolute())
     process = stack.start(settings, console)
@@ -56,7 +57,7 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
             for dag in others:
                 with _switched_on(airflow, [dag]):
                     follower.follow([dag], grace=0)
-        console.print(results(settings, "drawings" if photos is None else "photos"))
+        console.print(results(settings, "drawings" if photos is None else "photos"), highlight=False, soft_wrap=True)
         console.print("To look around in Airflow and MLflow: make up", highlight=False)
     finally:
         with stack.waiting(console, "Ending"):
@@ -65,8 +66,6 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
 
 def draw(folder: Path, console: Console) -> None:
     """Make the sample drawings in `folder`, with progress on the terminal; those that are there stay."""
-    from ml.data.sample import draw_samples
-
     with progress_bar(console, "Drawing", MofNCompleteColumn()) as progress:
         count = draw_samples(folder, progress=progress)
     console.print(f"{count} drawings of animals are in {folder}", highlight=False, soft_wrap=True)
@@ -74,7 +73,7 @@ def draw(folder: Path, console: Console) -> None:
 
 @contextmanager
 def progress_bar(console: Console, text: str, amount: ProgressColumn) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar on the terminal while the block runs, and yield what moves it: called with what is done, of what."""
+    """Show a bar on the terminal during the block, and yield what moves it: called with how much is done, of what."""
     columns = (TextColumn("{task.description}"), BarColumn(40), amount, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(text, total=None)
@@ -82,7 +81,7 @@ def progress_bar(console: Console, text: str, amount: ProgressColumn) -> Iterato
 
 
 class Follower:
-    """Shows how far the runs of `dags` are: one line a DAG on a terminal, else one line a change of a task's state."""
+    """Shows how far `dags` are: on a terminal one line a DAG, else one line for each change of a task's state."""
 
     def __init__(
         self,
@@ -93,7 +92,8 @@ class Follower:
         dags: list[str],
     ) -> None:
         self.airflow, self.settings, self.console, self.process = airflow, settings, console, process
-        self.past = {dag: {run["dag_run_id"] for run in self._runs(dag) if run["state"] in ENDED} for dag in dags}
+        ended = {dag: [run for run in self._runs(dag) if run["state"] in ENDED] for dag in dags}
+        self.past = {_key(run) for runs in ended.values() for run in runs}
         self.states: dict[tuple[str, ...], str] = {}
         self.progress = Progress(
             SpinnerColumn(finished_text="•"),
@@ -115,7 +115,7 @@ class Follower:
         self.progress.stop()
 
     def follow(self, dags: list[str], grace: float) -> None:
-        """Follow the runs of `dags` until all have ended. One that has no run after `grace` seconds is triggered.
+        """Follow the runs of `dags` until all have ended; one that has none after `grace` seconds is triggered.
 
         Runs that an earlier stack left unfinished go on by themselves, and count.
 
@@ -125,7 +125,7 @@ class Follower:
         """
         trigger_at = time.monotonic() + grace
         while True:
-            runs = {dag: [run for run in self._runs(dag) if run["dag_run_id"] not in self.past[dag]] for dag in dags}
+            runs = {dag: [run for run in self._runs(dag) if _key(run) not in self.past] for dag in dags}
             for dag in dags:
                 self._show(dag, runs[dag])
             if all(runs[dag] and all(run["state"] in ENDED for run in runs[dag]) for dag in dags):
@@ -181,63 +181,65 @@ class Follower:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def results(settings: Settings, kind: str) -> Table:
-    """Return the table of the champions: for each animal its metrics on `kind` ("photos" or "drawings").
+def results(settings: Settings, kind: str) -> Group:
+    """Return what the champions reached on `kind` ("photos" or "drawings"): a table, and where their reports are.
 
     Raises:
         ServiceError: MLflow doesn't answer.
     """
     table = Table(title=f"Champions, cross-validated on {kind}", title_justify="left")
-    for heading in ("animal", "model", "accuracy (95 %)", "ROC AUC, all", kind, "report"):
-        table.add_column(heading, overflow="fold", justify="left" if heading in ("animal", "report") else "right")
-    with httpx.Client(base_url=f"{settings.mlflow_uri}/api/2.0/mlflow/", timeout=30.0, trust_env=False) as mlflow:
+    for heading in ("animal", "champion", "accuracy (95 % interval)", "ROC AUC on all", kind):
+        table.add_column(heading, justify="left" if heading == "animal" else "right")
+    lines = []
+    with httpx.Client(base_url=f"{settings.mlflow_uri}/api/2.0/mlflow/", timeout=30.0, trust_env=False) as http:
         for animal in animals.read(settings.animals):
-            model = f"{animal}-classifier"
-            found = _mlflow(mlflow, "registered-models/alias", name=model, alias="champion")
+            found = _mlflow(http, "registered-models/alias", name=f"{animal}-classifier", alias="champion")
             if found is None:
-                table.add_row(animal, "none", "", "", "", "")
+                table.add_row(animal, "none")
                 continue
             version = found["model_version"]
-            run = (_mlflow(mlflow, "runs/get", run_id=version["run_id"]) or {})["run"]
+            run = _mlflow(http, "runs/get", run_id=version["run_id"])["run"]
             metric = {item["key"]: item["value"] for item in run["data"].get("metrics", [])}
             table.add_row(
                 animal,
                 f"version {version['version']}",
-                _number(metric, "{cv_accuracy_mean:.3f} ({cv_accuracy_low:.3f} to {cv_accuracy_high:.3f})"),
-                _number(metric, "{cv_all_roc_auc:.3f}"),
-                _number(metric, "{n_photos:.0f}"),
-                str(_report(settings, mlflow, run)),
+                _text("{cv_accuracy_mean:.3f} ({cv_accuracy_low:.3f} to {cv_accuracy_high:.3f})", metric),
+                _text("{cv_all_roc_auc:.3f}", metric),
+                _text("{n_photos:.0f}", metric),
             )
-    return table
+            lines.append(f"{animal}: {_report(settings, http, run)}")
+    return Group(table, *lines)
 
 
-def _mlflow(mlflow: httpx.Client, path: str, **parameters: str) -> dict[str, Any] | None:
+def _mlflow(http: httpx.Client, path: str, **parameters: str) -> Any:
+    """Return MLflow's answer, or None if it has no such thing."""
     try:
-        answer = mlflow.get(path, params=parameters)
+        answer = http.get(path, params=parameters)
     except httpx.HTTPError as error:
-        raise ServiceError(f"MLflow at {mlflow.base_url} doesn't answer: {error!r}") from error
-    if answer.is_success:
-        return dict(answer.json())
-    if answer.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST" or answer.status_code == httpx.codes.NOT_FOUND:
+        raise ServiceError(f"MLflow at {http.base_url} doesn't answer: {error!r}") from error
+    if "RESOURCE_DOES_NOT_EXIST" in answer.text or answer.status_code == httpx.codes.NOT_FOUND:
         return None
-    raise ServiceError(f"MLflow refused {path}: {answer.status_code} {answer.text[:500]}")
+    if answer.is_error:
+        raise ServiceError(f"MLflow refused {path}: {answer.status_code} {answer.text[:500]}")
+    return answer.json()
 
 
-def _report(settings: Settings, mlflow: httpx.Client, run: dict[str, Any]) -> Path | str:
-    """Return the report of the run, or of the DAG run that it is a part of; else the run's page in MLflow."""
-    page = f"{settings.mlflow_uri}/#/experiments/{run['info']['experiment_id']}/runs/{run['info']['run_id']}"
-    parent: dict[str, Any] | None = run
-    while parent:
-        folder = settings.home / "mlflow" / "artifacts" / parent["info"]["artifact_uri"].partition(":/")[2].lstrip("/")
-        if (folder / "report.html").is_file():
-            return folder / "report.html"
-        tags = {tag["key"]: tag["value"] for tag in parent["data"].get("tags", [])}
-        above = tags.get("mlflow.parentRunId")
-        parent = ((_mlflow(mlflow, "runs/get", run_id=above) or {}) if above else {}).get("run")
-    return page
+def _report(settings: Settings, http: httpx.Client, run: dict[str, Any]) -> Path | str:
+    """Return the report of the DAG run that `run` is a part of; if there is none, the page of `run` in MLflow."""
+    info = run["info"]
+    above: dict[str, Any] | None = run
+    while above:
+        kept = str(above["info"]["artifact_uri"]).partition(":/")[2].lstrip("/")
+        report = settings.home / "mlflow" / "artifacts" / kept / "report.html"
+        if report.is_file():
+            return report
+        tags = {tag["key"]: tag["value"] for tag in above["data"].get("tags", [])}
+        parent = tags.get("mlflow.parentRunId")
+        above = (_mlflow(http, "runs/get", run_id=parent) or {}).get("run") if parent else None
+    return f"{settings.mlflow_uri}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
 
 
-def _number(metrics: dict[str, float], form: str) -> str:
+def _text(form: str, metrics: dict[str, float]) -> str:
     try:
         return form.format_map(metrics)
     except KeyError:
@@ -265,9 +267,10 @@ def _switched_on(airflow: Airflow, dags: list[str]) -> Iterator[None]:
 
 
 def _log(airflow: Airflow, path: str, task: dict[str, Any], tried: int) -> list[str]:
-    """Return the lines of a task's log, without Airflow's own chatter about where it is."""
+    """Return the lines of a task's log; those without a time are Airflow's, on where it found the log."""
+    where = f"{path}/{task['task_id']}/logs/{tried}"
     try:
-        answer = airflow.get(f"{path}/{task['task_id']}/logs/{tried}", map_index=task["map_index"], full_content=True)
+        answer = airflow.get(where, map_index=task["map_index"], full_content=True)
     except ServiceError as error:
         return [str(error)]
     lines: list[str] = []
@@ -277,15 +280,19 @@ def _log(airflow: Airflow, path: str, task: dict[str, Any], tried: int) -> list[
         elif "timestamp" in entry:
             lines += str(entry["event"]).splitlines()
             for cause in entry.get("error_detail") or []:
-                frames = [f"{frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in cause["frames"]]
-                lines += [*frames, *f"{cause['exc_type']}: {cause['exc_value']}".splitlines()]
+                lines += [f"{at['filename']}:{at['lineno']} in {at['name']}" for at in cause["frames"]]
+                lines += f"{cause['exc_type']}: {cause['exc_value']}".splitlines()
     return lines
 
 
 def _log_file(settings: Settings, task: dict[str, Any], tried: int) -> Path:
-    parts = [f"{name}_id={task[key]}" for name, key in (("dag", "dag_id"), ("run", "dag_run_id"), ("task", "task_id"))]
+    run = settings.home / "logs" / "tasks" / f"dag_id={task['dag_id']}" / f"run_id={task['dag_run_id']}"
     mapped = [f"map_index={task['map_index']}"] if task["map_index"] >= 0 else []
-    return settings.home.joinpath("logs", "tasks", *parts, *mapped, f"attempt={tried}.log")
+    return run.joinpath(f"task_id={task['task_id']}", *mapped, f"attempt={tried}.log")
+
+
+def _key(run: dict[str, Any]) -> tuple[str, str]:
+    return run["dag_id"], run["dag_run_id"]
 
 
 def _name(task: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     """
     env = os.environ if environment is None else environment
     home = Path(env.get("MENAGERIE_HOME") or CHECKOUT / "var").absolute()
-    host = env.get("MENAGERIE_HOST", "127.0.0.1")
+    host = env.get("MENAGERIE_HOST") or "127.0.0.1"
     mlflow_port = _whole_number(env, "MENAGERIE_MLFLOW_PORT", 5000, 1, 65535)
     return Settings(
         home=home,

@@ -1,20 +1,18 @@
-"""The local stack: Airflow's four programs on SQLite and one MLflow server, on this machine's loopback address.
+"""The local stack: Airflow's four programs on SQLite and one MLflow server, on the loopback address.
 
 `python -m ml.stack` is its supervisor; `up`, `down` and `ml.demo` start and end that.
 """
 
-import base64
 import importlib.metadata
-import json
 import os
-import secrets
+import re
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,114 +22,18 @@ from rich.console import Console
 
 from ml import settings as settings_module
 from ml import supervisor
+from ml.environment import USER, dags_folder, database, environment, password
 from ml.errors import MenagerieError, ServiceError
 from ml.rest import Airflow
 from ml.settings import CHECKOUT, Settings
 
-USER = "admin"
 PATIENCE = 180.0
 """Seconds until all parts must be healthy; on two busy cores it takes a tenth of that."""
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """Return the variables that the programs of the stack, and an `airflow` on the command line, run with.
-
-    They start from this process's own. The keys and the password are made on the first call, and kept below
-    `home`, readable by their owner alone.
-    """
-    airflow, binaries = settings.home / "airflow", Path(sys.executable).parent
-    keys = _keys(airflow)
-    threads = str(max(1, (os.cpu_count() or 1) // settings.parallelism))
-    menagerie: dict[str, object] = {
-        "MENAGERIE_HOME": settings.home,
-        "MENAGERIE_PHOTOS": settings.photos,
-        "MENAGERIE_ANIMALS": settings.animals,
-        "MENAGERIE_HOST": settings.host,
-        "MENAGERIE_AIRFLOW_PORT": settings.airflow_port,
-        "MENAGERIE_MLFLOW_PORT": settings.mlflow_port,
-        "MENAGERIE_PARALLELISM": settings.parallelism,
-        "MENAGERIE_DAGS": dags_folder(),
-        "AIRFLOW_HOME": airflow,
-    }
-    options: dict[str, dict[str, object]] = {
-        "core": {
-            "dags_folder": dags_folder(),
-            "plugins_folder": CHECKOUT / "plugins",
-            "load_examples": False,
-            "executor": "LocalExecutor",
-            "parallelism": settings.parallelism,
-            "max_active_runs_per_dag": 2,
-            "execution_api_server_url": f"{settings.airflow_url}/execution/",
-            # The log servers listen on every address, so none is started (--skip-serve-logs), and a task has no
-            # host to ask for its log: it is read from the disk, which is the same.
-            "hostname_callable": "builtins.str",
-            "fernet_key": keys["fernet_key"],
-            "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
-            "simple_auth_manager_users": f"{USER}:admin",
-            "simple_auth_manager_passwords_file": _passwords(settings),
-        },
-        # The time that a writer waits for another; a busy machine needs more than SQLite's 5 seconds.
-        "database": {"sql_alchemy_conn": f"sqlite:///{_database(settings)}?timeout=60"},
-        "api": {
-            "host": settings.host,
-            "port": settings.airflow_port,
-            "base_url": settings.airflow_url,
-            "secret_key": keys["secret_key"],
-            "workers": 1,
-        },
-        "api_auth": {"jwt_secret": keys["jwt_secret"]},
-        # A task's token is made when it is queued, and must last as long as it waits and runs.
-        "execution_api": {"jwt_expiration_time": 48 * 3600},
-        # Tasks that an earlier stack left start before the API server is ready: they ask it for 3 minutes.
-        "workers": {
-            "execution_api_timeout": 30,
-            "execution_api_retries": 20,
-            "execution_api_retry_wait_max": 10,
-        },
-        "scheduler": {"scheduler_idle_sleep_time": 0.5, "orphaned_tasks_check_interval": 30},
-        "dag_processor": {
-            "refresh_interval": 10,
-            "dag_bundle_storage_path": airflow / "bundles",
-        },
-        "logging": {
-            "base_log_folder": settings.home / "logs" / "tasks",
-            "dag_processor_child_process_log_directory": settings.home / "logs" / "dags",
-            "colored_console_log": False,
-        },
-    }
-    others: dict[str, object] = {
-        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "MLFLOW_TRACKING_URI": settings.mlflow_uri,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "GX_ANALYTICS_ENABLED": "false",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "GIT_PYTHON_REFRESH": "quiet",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
-    }
-    variables = {
-        f"AIRFLOW__{section}__{name}".upper(): value
-        for section, named in options.items()
-        for name, value in named.items()
-    }
-    return os.environ | {name: str(value) for name, value in (menagerie | variables | others).items()}
-
-
-def dags_folder() -> Path:
-    """Return the folder of the DAG files: `MENAGERIE_DAGS`, or the checkout's."""
-    return Path(os.environ.get("MENAGERIE_DAGS") or CHECKOUT / "dags").absolute()
 
 
 def client(settings: Settings) -> Airflow:
     """Return a client of the stack's Airflow, logged in as its user."""
     return Airflow(settings.airflow_url, USER, password(settings))
-
-
-def password(settings: Settings) -> str:
-    """Return the password of Airflow's user; it is made on the first call."""
-    return str(json.loads(_passwords(settings).read_text())[USER])
 
 
 def up(settings: Settings, console: Console) -> None:
@@ -154,7 +56,7 @@ def up(settings: Settings, console: Console) -> None:
         f"  Airflow  {settings.airflow_url}   user {USER}, password {password(settings)}\n"
         f"  MLflow   {settings.mlflow_uri}\n"
         f"  Logs     {settings.home / 'logs'}\n"
-        "A DAG is paused, and its schedule off, until you switch it on in Airflow. `make down` ends all of it.",
+        "A DAG is paused, its schedule off, until you switch it on in Airflow. `make down` ends all of it.",
         highlight=False,
         soft_wrap=True,
     )
@@ -169,26 +71,26 @@ def down(settings: Settings, console: Console) -> None:
             console.print(f"The last stack ended by itself: {why}", highlight=False, soft_wrap=True)
         return
     with waiting(console, "Ending"):
-        _end(settings, int(state["pid"]))
+        _end(int(state["pid"]))
     console.print("Menagerie is down.")
 
 
 def start(settings: Settings, console: Console) -> "subprocess.Popen[bytes]":
     """Start the stack and return its supervisor when every part is healthy.
 
-    The stack ends when the supervisor's standard input closes, so when this process dies, unless `supervisor.KEEP` is
-    written to it first.
+    The stack ends when the supervisor's standard input closes, so at the latest when this process dies, unless
+    `supervisor.KEEP` is written to it first.
 
     Raises:
-        MenagerieError: a stack runs already, a port is taken, or a part doesn't start; then nothing is left running.
+        MenagerieError: a stack runs already, a port is taken, or a part doesn't start, and nothing is left of it.
     """
     if _running(settings) is not None:
         raise MenagerieError("A Menagerie runs already in this folder. End it first: make down")
     _check_ports(settings)
     for folder in ("airflow", "mlflow", "logs", "run"):
         (settings.home / folder).mkdir(parents=True, exist_ok=True)
-    with sqlite3.connect(_database(settings)) as database:
-        database.execute("PRAGMA journal_mode=WAL")  # it stays so: who reads doesn't wait for who writes
+    with sqlite3.connect(database(settings)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # it stays so: who reads doesn't wait for who writes
     variables = environment(settings)
     since = datetime.now(UTC)
     with open(_reason_file(settings), "wb") as errors:
@@ -215,7 +117,7 @@ def stop(settings: Settings, process: "subprocess.Popen[bytes]") -> None:
     """End a stack that `start` returned."""
     assert process.stdin
     process.stdin.close()
-    _end(settings, process.pid)
+    _end(process.pid)
     process.wait()
 
 
@@ -246,7 +148,7 @@ def _is_migrated(settings: Settings) -> bool:
         known = _migrated(settings).read_text()
     except OSError:
         return False
-    return known == importlib.metadata.version("apache-airflow-core") and _database(settings).exists()
+    return known == importlib.metadata.version("apache-airflow-core") and database(settings).exists()
 
 
 def _own_mlflow(settings: Settings) -> bool:
@@ -259,7 +161,7 @@ def _await_health(settings: Settings, process: "subprocess.Popen[bytes]", since:
     with waiting(console, "Starting") as status, httpx.Client(timeout=10.0, trust_env=False) as http:
         while missing := _missing(settings, http, since):
             if process.poll() is not None:
-                raise ServiceError(f"Menagerie didn't start. {reason(settings) or 'Its supervisor was ended.'}")
+                raise ServiceError(f"Menagerie didn't start. {reason(settings) or 'It was asked to end.'}")
             if time.monotonic() - began > PATIENCE:
                 logs = "\n".join(supervisor.tail(settings.home / "logs" / f"{name}.log") for name in missing)
                 raise ServiceError(f"Not healthy after {PATIENCE:.0f} s: {', '.join(missing)}.\n{logs}")
@@ -288,9 +190,10 @@ def _missing(settings: Settings, http: httpx.Client, since: datetime) -> list[st
 def _unparsed(airflow: Airflow, since: datetime) -> list[str]:
     """Return the DAG files whose DAGs, or errors, Airflow doesn't know yet."""
     folder = dags_folder()
-    files = [path for path in sorted(folder.rglob("*.py")) if any(mark in path.read_text() for mark in ("@dag", "DAG("))]
+    files = [path for path in sorted(folder.rglob("*.py")) if re.search(r"@dag\b|\bDAG\(", path.read_text())]
+    errors = airflow.all("importErrors", "import_errors")
     known = [(dag["relative_fileloc"], dag["last_parsed_time"]) for dag in airflow.all("dags", "dags")]
-    known += [(error["filename"], error["timestamp"]) for error in airflow.all("importErrors", "import_errors")]
+    known += [(error["filename"], error["timestamp"]) for error in errors]
     parsed = {str(folder / name) for name, at in known if name and at and datetime.fromisoformat(at) >= since}
     return [path.name for path in files if str(path) not in parsed]
 
@@ -312,12 +215,10 @@ def _running(settings: Settings) -> dict[str, Any] | None:
     return state
 
 
-def _end(settings: Settings, pid: int) -> None:
+def _end(pid: int) -> None:
     """End the stack whose supervisor is, or was, `pid`."""
-    try:
-        os.kill(pid, 15)
-    except ProcessLookupError:
-        pass
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 15.0
     while supervisor.is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -355,10 +256,6 @@ def _lock(settings: Settings) -> Path:
     return settings.home / "run" / "stack.lock"
 
 
-def _database(settings: Settings) -> Path:
-    return settings.home / "airflow" / "airflow.db"
-
-
 def _migrated(settings: Settings) -> Path:
     return settings.home / "airflow" / "migrated"
 
@@ -373,38 +270,6 @@ def reason(settings: Settings) -> str:
         return _reason_file(settings).read_text().strip()
     except OSError:
         return ""
-
-
-def _keys(folder: Path) -> dict[str, str]:
-    def make() -> dict[str, str]:
-        return {
-            "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-            "secret_key": secrets.token_urlsafe(32),
-            "jwt_secret": secrets.token_urlsafe(64),
-        }
-
-    return _kept(folder / "keys.json", make)
-
-
-def _passwords(settings: Settings) -> Path:
-    path = settings.home / "airflow" / "passwords.json"
-    _kept(path, lambda: {USER: secrets.token_urlsafe(12)})
-    return path
-
-
-def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """Return the secrets in `path`; the first caller makes them."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(make(), file)
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            pass
-        aside.unlink()
-    return dict(json.loads(path.read_text()))
 
 
 def main() -> int:

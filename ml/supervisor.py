@@ -1,7 +1,8 @@
 """Programs that run together in one session: when one dies, or nobody wants them any more, all of them end.
 
-A session (`setsid`) rather than a process group, because Airflow puts each task into a process group of its own, which
-would outlive the group of the programs. No process leaves its session by accident.
+A session (`setsid`) rather than a process group, because Airflow puts each task into a process group of its own,
+which would outlive the group of the programs. Neither the titles nor the environments of processes would tell who
+belongs here: Airflow writes over both.
 """
 
 import fcntl
@@ -45,7 +46,7 @@ def supervise(plan: Plan, lock: Path, logs: Path, note: Mapping[str, Any]) -> in
             supervisor's `pid` and whether the stack is `kept` when its starter is gone, as JSON.
 
     Returns:
-        The exit status: 0 when it was asked to end, 1 when a program died, which standard error then explains.
+        The exit status: 0 when it was asked to end, 1 when a program died, as standard error then tells.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _leave)
@@ -79,7 +80,8 @@ def supervise(plan: Plan, lock: Path, logs: Path, note: Mapping[str, Any]) -> in
                     if status == 0 and name in plan.first:
                         del running[name]
                     elif status is not None:
-                        return _complain(f"{name} ended unexpectedly ({_how(status)}).\n{tail(logs / f'{name}.log')}")
+                        end = tail(logs / f"{name}.log")
+                        return _complain(f"{name} ended unexpectedly ({_how(status)}).\n{end}")
         finally:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
@@ -108,7 +110,7 @@ def is_alive(supervisor: int) -> bool:
 def end_session(
     session: int, *, grace: float, cut: Sequence[int] = (), reap: Callable[[], object] = lambda: None
 ) -> None:
-    """End the processes of `session` other than this one: those in `cut` at once, the rest after `grace` seconds."""
+    """End the processes of `session`, this one apart: those in `cut` at once, the others within `grace` seconds."""
     programs = [pid for pid, parent in members(session).items() if parent in (1, session)]
     _signal(programs, signal.SIGTERM)
     _signal(cut, signal.SIGKILL)
@@ -121,7 +123,7 @@ def end_session(
 
 
 def members(session: int) -> dict[int, int]:
-    """Return the processes of `session`, each with its parent; those that are dead but not reaped are left out."""
+    """Return the processes of `session`, each with its parent; the dead that nobody has reaped are left out."""
     found = {}
     for process in psutil.process_iter():
         try:
@@ -145,7 +147,7 @@ def _start(command: Command, log: Path, held: TextIO) -> subprocess.Popen[bytes]
     if log.exists():
         log.replace(log.with_suffix(".log.1"))
     with open(log, "wb") as out:
-        # The lock's descriptor goes along: the lock is free when the last of the session is gone, however it went.
+        # The lock's descriptor goes along, so that the lock is free when the last of the session is gone.
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, pass_fds=[held.fileno()]
         )

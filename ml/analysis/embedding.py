@@ -15,9 +15,13 @@ MAP_LIMIT = 3000
 PCA_DIMENSIONS = 50
 
 
-def map_sample(classes: StrArray, seed: int, limit: int = MAP_LIMIT) -> IntArray:
-    """Sorted indices of the photos that a map of a big dataset takes: at most `limit`, evenly by class."""
-    return np.sort(draw_evenly(np.arange(len(classes)), classes, limit, np.random.default_rng(seed)))
+def map_sample(labels: BoolArray, classes: StrArray, seed: int, limit: int = MAP_LIMIT) -> IntArray:
+    """Sorted indices of the photos that a map takes: at most `limit`, all of the animal if they are no more than half of
+    that, and others drawn evenly over their classes."""
+    rng = np.random.default_rng(seed)
+    animal = draw_evenly(np.flatnonzero(labels), classes, limit // 2, rng)
+    others = draw_evenly(np.flatnonzero(~labels), classes, limit - len(animal), rng)
+    return np.sort(np.concatenate([animal, others]))
 
 
 def tsne(features: FloatArray, seed: int, perplexity: float = 30.0) -> npt.NDArray[np.float32]:

@@ -6,6 +6,7 @@ may be deleted; it is made again.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
@@ -43,16 +44,25 @@ def features(
     with FileLock(folder / "lock"):
         kept: dict[str, np.ndarray] = {}
         for part in sorted(folder.glob("*.npz")):
-            with np.load(part) as stored:
-                kept.update(zip(stored["sha256"].tolist(), stored["features"], strict=True))
+            kept |= _rows_of(part)
         missing = [index for index, name in enumerate(sha256) if name not in kept]
         if missing:
             rows = np.asarray(compute(missing), np.float32)
             names = [sha256[index] for index in missing]
+            computed = dict(zip(names, rows, strict=True))
             with replacing(folder / f"{len(kept):09d}-{names[0][:16]}.npz") as aside:
                 np.savez(aside, sha256=np.array(names), features=rows)
-            kept.update(zip(names, rows, strict=True))
+            kept |= computed
     return np.stack([kept[name] for name in sha256])
+
+
+def _rows_of(part: Path) -> dict[str, np.ndarray]:
+    """Return the rows of one file by hash; none if a crash cut it short, so that they are computed again."""
+    try:
+        with np.load(part) as stored:
+            return dict(zip(stored["sha256"].tolist(), stored["features"], strict=True))
+    except (EOFError, ValueError, KeyError, BadZipFile):
+        return {}
 
 
 def _pixels_file(folder: Path, sha256: str) -> Path:

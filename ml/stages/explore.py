@@ -24,8 +24,8 @@ def run(job: Job) -> StageResult:
 
     def work(stage: StageRun, _: Path) -> Findings:
         rows = job.dataset.training
-        sample = _sample(rows.label.to_numpy(bool), rows["class"].to_numpy(str), job.params.map_photos, job.params.seed)
-        shown = rows.iloc[sample]
+        truth, names = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
+        shown = rows.iloc[embedding.map_sample(truth, names, job.params.seed, job.params.map_photos)]
         labels, classes = shown.label.to_numpy(bool), shown["class"].to_numpy(str)
         groups = np.unique(shown.group, return_inverse=True)[1]
         spaces = {
@@ -36,7 +36,7 @@ def run(job: Job) -> StageResult:
         for name, points in spaces.items():
             flat = embedding.tsne(points, job.params.seed)
             known = [embedding.separability(space, labels, classes, groups, job.params.seed) for space in (points, flat)]
-            maps[name] = (flat, *known)
+            maps[name] = figures.Map(flat, *known)
             metrics[f"separability_{name.replace(' ', '_')}"] = known[0]
         stage.figure("tsne", figures.tsne_maps(maps, classes, job.animal))
         stage.figure("photos", _contact_sheet(job))
@@ -44,16 +44,6 @@ def run(job: Job) -> StageResult:
         return Findings(f"nearest neighbours tell {job.animal} from others: {said} ({len(shown)} photos)", metrics)
 
     return perform(job, STAGE, choices, work)
-
-
-def _sample(labels: np.ndarray, classes: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Return sorted indices of at most `n` photos: positives first, at most half of them, then others drawn evenly."""
-    random = np.random.default_rng(seed)
-    positives = np.flatnonzero(labels)
-    if len(positives) > n // 2:
-        positives = random.choice(positives, n // 2, replace=False)
-    others = classification.draw_evenly(np.flatnonzero(~labels), classes, n - len(positives), random)
-    return np.sort(np.concatenate([positives, others]))
 
 
 def _contact_sheet(job: Job) -> Figure:

@@ -13,7 +13,7 @@ HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "pand
 
 @pytest.fixture(scope="module")
 def bag() -> DagBag:
-    return DagBag(str(DAGS), include_examples=False)
+    return DagBag(str(DAGS))
 
 
 def test_all_dags_are_there(bag: DagBag) -> None:
@@ -37,9 +37,10 @@ def test_policy(bag: DagBag) -> None:
 def test_every_param_of_a_trigger_form_explains_itself(bag: DagBag) -> None:
     for dag in bag.dags.values():
         for name in dag.params:
-            schema = dag.params.get_param(name).schema
+            param = dag.params.get_param(name)
+            schema = param.schema
             assert schema["title"], (dag.dag_id, name)
-            assert schema["description"].endswith("."), (dag.dag_id, name)
+            assert param.description.endswith("."), (dag.dag_id, name)
             assert "type" in schema
             if schema["type"] in ("integer", "number"):
                 assert {"minimum", "maximum"} <= schema.keys(), (dag.dag_id, name)

@@ -70,11 +70,13 @@ def test_a_map_of_three_photos_is_refused():
 
 def test_the_sample_of_a_big_dataset_takes_evenly_from_its_classes():
     classes = np.repeat(["fox", "wolf", "horse"], [10, 500, 1000])
-    chosen = map_sample(classes, seed=0, limit=110)
+    animal = classes == "fox"
+    chosen = map_sample(animal, classes, seed=0, limit=110)
     assert (np.diff(chosen) > 0).all()
     assert {name: int((classes[chosen] == name).sum()) for name in np.unique(classes)} == {
         "fox": 10,
         "wolf": 50,
         "horse": 50,
     }
-    assert len(map_sample(classes, seed=0)) == 1510
+    assert animal[map_sample(animal, classes, seed=0, limit=12)].sum() == 6
+    assert len(map_sample(animal, classes, seed=0)) == 1510

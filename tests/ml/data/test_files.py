@@ -42,8 +42,9 @@ def test_a_file_in_the_way_of_the_folder_is_a_storage_error_that_names_the_path(
 def test_a_folder_without_rights_is_a_storage_error(unprivileged) -> None:
     locked = unprivileged.folder / "locked"
     locked.mkdir(mode=0o555)
-    with unprivileged(), pytest.raises(StorageError, match="Permission denied.*mend the rights"), replacing(locked / "x"):
-        pass
+    with unprivileged(), pytest.raises(StorageError, match="Permission denied.*mend the rights"):
+        with replacing(locked / "file") as aside:
+            aside.write_text("text")
 
 
 FULL_DISK = """

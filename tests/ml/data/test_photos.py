@@ -133,7 +133,7 @@ def test_why_a_file_is_no_photo_is_said_in_words(picture) -> None:
         b"<!DOCTYPE html><title>404 Not Found</title>": "it is no picture: it begins with b'<!DOCTYPE html><'",
         b"%PDF-1.7 and so on": "it is no picture: it begins with b'%PDF-1.7 and so '",
         jpeg[: len(jpeg) // 2]: "it does not decode: image file is truncated",
-        jpeg[:20]: "it does not decode",
+        jpeg[:20]: "it is no picture: it begins with",
         _save(picture(0), "PNG")[:-3000]: "it does not decode: image file is truncated",
         _save(deep, "PNG"): "its pixels are of mode I;16 (16-bit or floating point); save it with 8 bits a channel",
         _save(picture(0), "GIF", **_frames(picture, 3)): "it is animated or has several pages (3 frames); save one of them",

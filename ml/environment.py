@@ -1,0 +1,146 @@
+"""The variables that the programs of the local stack run with, and the secrets among them."""
+
+import base64
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ml.settings import CHECKOUT, Settings
+
+USER = "admin"
+"""The one user of the local Airflow."""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that the programs of the stack, and an `airflow` on the command line, run with.
+
+    They start from this process's own. The keys and the password are made on the first call, and kept below
+    `home`, readable by their owner alone.
+    """
+    airflow, binaries = settings.home / "airflow", Path(sys.executable).parent
+    keys = _keys(airflow)
+    threads = str(max(1, (os.cpu_count() or 1) // settings.parallelism))
+    menagerie: dict[str, object] = {
+        "MENAGERIE_HOME": settings.home,
+        "MENAGERIE_PHOTOS": settings.photos,
+        "MENAGERIE_ANIMALS": settings.animals,
+        "MENAGERIE_HOST": settings.host,
+        "MENAGERIE_AIRFLOW_PORT": settings.airflow_port,
+        "MENAGERIE_MLFLOW_PORT": settings.mlflow_port,
+        "MENAGERIE_PARALLELISM": settings.parallelism,
+        "MENAGERIE_DAGS": dags_folder(),
+        "AIRFLOW_HOME": airflow,
+    }
+    options: dict[str, dict[str, object]] = {
+        "core": {
+            "dags_folder": dags_folder(),
+            "plugins_folder": CHECKOUT / "plugins",
+            "load_examples": False,
+            "executor": "LocalExecutor",
+            "parallelism": settings.parallelism,
+            "max_active_runs_per_dag": 2,
+            "execution_api_server_url": f"{settings.airflow_url}/execution/",
+            # Airflow's log servers listen on every address, so none is started (--skip-serve-logs). Logs are
+            # read from the disk, and a task's host has no name, so that nobody asks it for them.
+            "hostname_callable": "builtins.str",
+            "fernet_key": keys["fernet_key"],
+            "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+            "simple_auth_manager_users": f"{USER}:admin",
+            "simple_auth_manager_passwords_file": _passwords(settings),
+        },
+        # The time that a writer waits for another; a busy machine needs more than SQLite's 5 seconds.
+        "database": {"sql_alchemy_conn": f"sqlite:///{database(settings)}?timeout=60"},
+        "api": {
+            "host": settings.host,
+            "port": settings.airflow_port,
+            "base_url": settings.airflow_url,
+            "secret_key": keys["secret_key"],
+            "workers": 1,
+        },
+        "api_auth": {"jwt_secret": keys["jwt_secret"]},
+        # A task's token is made when it is queued, and must last as long as it waits and runs.
+        "execution_api": {"jwt_expiration_time": 48 * 3600},
+        # Tasks that an earlier stack left start before the API server is ready: they ask it for 3 minutes.
+        "workers": {
+            "execution_api_timeout": 30,
+            "execution_api_retries": 20,
+            "execution_api_retry_wait_max": 10,
+        },
+        "scheduler": {"scheduler_idle_sleep_time": 0.5, "orphaned_tasks_check_interval": 30},
+        "dag_processor": {
+            "refresh_interval": 10,
+            "dag_bundle_storage_path": airflow / "bundles",
+        },
+        "logging": {
+            "base_log_folder": settings.home / "logs" / "tasks",
+            "dag_processor_child_process_log_directory": settings.home / "logs" / "dags",
+            "colored_console_log": False,
+        },
+    }
+    others: dict[str, object] = {
+        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GX_ANALYTICS_ENABLED": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+    }
+    variables = {
+        f"AIRFLOW__{section}__{name}".upper(): value
+        for section, named in options.items()
+        for name, value in named.items()
+    }
+    return os.environ | {name: str(value) for name, value in (menagerie | variables | others).items()}
+
+
+def dags_folder() -> Path:
+    """Return the folder of the DAG files: `MENAGERIE_DAGS`, or the checkout's."""
+    return Path(os.environ.get("MENAGERIE_DAGS") or CHECKOUT / "dags").absolute()
+
+
+def password(settings: Settings) -> str:
+    """Return the password of Airflow's user; it is made on the first call."""
+    return str(json.loads(_passwords(settings).read_text())[USER])
+
+
+def database(settings: Settings) -> Path:
+    """Return where the local Airflow keeps its SQLite database."""
+    return settings.home / "airflow" / "airflow.db"
+
+
+def _keys(folder: Path) -> dict[str, str]:
+    def make() -> dict[str, str]:
+        return {
+            "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "secret_key": secrets.token_urlsafe(32),
+            "jwt_secret": secrets.token_urlsafe(64),
+        }
+
+    return _kept(folder / "keys.json", make)
+
+
+def _passwords(settings: Settings) -> Path:
+    path = settings.home / "airflow" / "passwords.json"
+    _kept(path, lambda: {USER: secrets.token_urlsafe(12)})
+    return path
+
+
+def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """Return the secrets in `path`; the first caller makes them."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.{os.getpid()}")
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(make(), file)
+        with suppress(FileExistsError):
+            os.link(aside, path)
+        aside.unlink()
+    return dict(json.loads(path.read_text()))

@@ -1,0 +1,1 @@
+"""What Menagerie adds to Airflow's pages."""

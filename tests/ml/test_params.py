@@ -1,0 +1,60 @@
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from ml.errors import ParameterError
+from ml.params import Params, RetrainParams, ValidateParams
+
+
+@pytest.mark.parametrize("params", [ValidateParams, RetrainParams])
+def test_defaults_are_valid_and_survive_json(params: type[Params]) -> None:
+    assert params.read({}) == params()
+    assert params.read(json.loads(params().model_dump_json())) == params()
+
+
+@pytest.mark.parametrize("params", [ValidateParams, RetrainParams])
+def test_each_field_of_the_form_has_a_title_a_description_and_a_default(params: type[Params]) -> None:
+    form = params.form()
+    assert list(form) == list(params.model_fields)
+    for name, schema in form.items():
+        assert {"title", "description", "default", "type"} <= set(schema), name
+        assert schema["type"] not in ("integer", "number") or {"minimum", "maximum"} <= set(schema), name
+    assert json.loads(json.dumps(form)) == form
+
+
+def test_values_are_read_and_frozen() -> None:
+    params = ValidateParams.read({"folds": 3, "photos": "/zoo", "most_left_out": 1})
+    assert (params.folds, params.photos, params.most_left_out, params.emit) == (3, "/zoo", 1.0, False)
+    with pytest.raises(ValidationError):
+        params.folds = 4
+
+
+@pytest.mark.parametrize(
+    ("params", "values", "says"),
+    [
+        (ValidateParams, {"folds": 1}, "Param folds: Input should be greater than or equal to 2 (received 1)"),
+        (ValidateParams, {"folds": 11}, "folds: Input should be less than or equal to 10 (received 11)"),
+        (ValidateParams, {"folds": 2.5}, "folds: Input should be a valid integer"),
+        (ValidateParams, {"folds": None}, "folds: Input should be a valid integer (received None)"),
+        (ValidateParams, {"most_left_out": 1.1}, "most_left_out: Input should be less than or equal to 1 (received 1.1)"),
+        (ValidateParams, {"most_left_out": float("nan")}, "most_left_out: Input should be"),
+        (ValidateParams, {"fold": 5}, "Param fold: Extra inputs are not permitted (received 5). Params: photos, folds, "),
+        (RetrainParams, {"seed": -1}, "seed: Input should be greater than or equal to 0 (received -1)"),
+        (RetrainParams, {"seed": 2**31}, "seed: Input should be less than or equal to 2147483647 (received 2147483648)"),
+        (RetrainParams, {"train_negatives": "some"}, "train_negatives: Input should be 'auto', 'balanced' or 'all'"),
+        (RetrainParams, {"backbones": []}, "backbones: List should have at least 1 item"),
+        (RetrainParams, {"backbones": ["vgg19"]}, "(received 'vgg19')"),
+    ],
+)
+def test_a_fault_names_the_param_what_was_expected_and_what_was_received(
+    params: type[Params], values: dict, says: str
+) -> None:
+    with pytest.raises(ParameterError) as caught:
+        params.read(values)
+    assert says in str(caught.value)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ParameterError, match="folds: .*; smallest_side: .*; colour: "):
+        ValidateParams.read({"folds": 0, "smallest_side": 0, "colour": "red"})

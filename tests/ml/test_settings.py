@@ -1,0 +1,76 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml import settings
+from ml.errors import ParameterError
+
+
+def test_with_nothing_set_everything_lies_in_the_checkout() -> None:
+    read = settings.read({})
+    assert read.home == settings.CHECKOUT / "var"
+    assert read.photos == read.home / "drawings"
+    assert read.animals == settings.CHECKOUT / "animals.toml"
+    assert (read.cache, read.datasets) == (read.home / "cache", read.home / "datasets")
+    assert (read.airflow_url, read.mlflow_uri) == ("http://127.0.0.1:8080", "http://127.0.0.1:5000")
+    assert 1 <= read.parallelism <= 8
+
+
+def test_every_variable_is_heard(tmp_path: Path) -> None:
+    read = settings.read(
+        {
+            "MENAGERIE_HOME": str(tmp_path / "home"),
+            "MENAGERIE_PHOTOS": str(tmp_path / "zoo"),
+            "MENAGERIE_ANIMALS": str(tmp_path / "a.toml"),
+            "MENAGERIE_HOST": "0.0.0.0",
+            "MENAGERIE_AIRFLOW_PORT": "18080",
+            "MENAGERIE_MLFLOW_PORT": "15000",
+            "MENAGERIE_PARALLELISM": "3",
+        }
+    )
+    assert (read.home, read.photos, read.animals) == (tmp_path / "home", tmp_path / "zoo", tmp_path / "a.toml")
+    assert (read.airflow_url, read.mlflow_uri, read.parallelism) == ("http://0.0.0.0:18080", "http://0.0.0.0:15000", 3)
+    assert settings.read({"MLFLOW_TRACKING_URI": "http://elsewhere:1"}).mlflow_uri == "http://elsewhere:1"
+
+
+def test_photos_follow_the_home_and_relative_paths_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    read = settings.read({"MENAGERIE_HOME": "mine"})
+    assert (read.home, read.photos) == (tmp_path / "mine", tmp_path / "mine" / "drawings")
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    names = ["HOME", "PHOTOS", "ANIMALS", "HOST", "AIRFLOW_PORT", "MLFLOW_PORT", "PARALLELISM"]
+    empty = {f"MENAGERIE_{name}": "" for name in names} | {"MLFLOW_TRACKING_URI": ""}
+    assert settings.read(empty) == settings.read({})
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "80a", "8080.0", " 8080", "1e3", "²"])
+def test_a_port_that_is_none_is_refused_by_its_name(text: str) -> None:
+    for name in ("MENAGERIE_AIRFLOW_PORT", "MENAGERIE_MLFLOW_PORT"):
+        with pytest.raises(ParameterError) as caught:
+            settings.read({name: text})
+        assert str(caught.value) == f"{name} must be a whole number from 1 to 65535. Received: {name}={text!r}"
+
+
+@pytest.mark.parametrize("text", ["0", "65", "many"])
+def test_a_parallelism_out_of_range_is_refused(text: str) -> None:
+    with pytest.raises(ParameterError, match="MENAGERIE_PARALLELISM must be a whole number from 1 to 64"):
+        settings.read({"MENAGERIE_PARALLELISM": text})
+
+
+def test_the_environment_is_read_when_asked_and_reading_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MENAGERIE_HOME", str(tmp_path / "later"))
+    assert settings.read().home == tmp_path / "later"
+    assert not (tmp_path / "later").exists()
+
+
+def test_the_data_layer_imports_nothing_heavy() -> None:
+    modules = "ml.settings, ml.animals, ml.params, ml.data.datasets, ml.data.validation"
+    heavy = "{'tensorflow', 'keras', 'sklearn', 'mlflow', 'matplotlib', 'great_expectations', 'airflow'}"
+    code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert run.stdout == "[]\n"
