@@ -63,7 +63,9 @@ def read(path: Path) -> dict[str, Animal]:
 
 def _animal(path: Path, name: str, table: object) -> Animal:
     if not isinstance(table, dict) or "name" in table:
-        raise ParameterError(f"{path}: expected tables such as [fox], named by their heading. Received: {name} = {table!r}")
+        raise ParameterError(
+            f"{path}: expected tables such as [fox], named by their heading. Received: {name} = {table!r}"
+        )
     try:
         return Animal(name=name, **table)
     except ValidationError as error:

@@ -1,9 +1,8 @@
 """`menagerie demo`: every DAG once through the real scheduler, followed on the terminal; results at the end."""
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from rich.table import Table
 
 from ml import animals, stack
 from ml.data.sample import draw_samples
+from ml.environment import USER, dags_folder, password
 from ml.errors import MenagerieError, ServiceError
 from ml.rest import Airflow
 from ml.settings import Settings
@@ -45,11 +45,16 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
     try:
         if photos is None:
             draw(settings.photos, console)
+        console.print(
+            f"To watch in Airflow: {settings.airflow_url}, user {USER}, password {password(settings)}",
+            highlight=False,
+            soft_wrap=True,
+        )
         airflow = stack.client(settings)
         dags = _dags(airflow)
         retrains = [dag for dag in dags if dag.startswith(RETRAIN)]
         others = [dag for dag in dags if dag not in (VALIDATE, *retrains)]
-        with Follower(airflow, settings, console, process, dags) as follower:
+        with Follower(airflow, settings, console, [VALIDATE, *retrains, *others]) as follower:
             # All are on while the photos are validated: a changed dataset starts the DAGs that wait for it.
             with _switched_on(airflow, [VALIDATE, *retrains]):
                 follower.follow([VALIDATE], grace=0)
@@ -59,6 +64,10 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
                     follower.follow([dag], grace=0)
         console.print(results(settings, "drawings" if photos is None else "photos"), highlight=False, soft_wrap=True)
         console.print("To look around in Airflow and MLflow: make up", highlight=False)
+    except ServiceError as error:
+        if why := stack.reason(settings):
+            raise ServiceError(f"The stack ended early: {why}") from error
+        raise
     finally:
         with stack.waiting(console, "Ending"):
             stack.stop(settings, process)
@@ -83,25 +92,18 @@ def progress_bar(console: Console, text: str, amount: ProgressColumn) -> Iterato
 class Follower:
     """Shows how far `dags` are: on a terminal one line a DAG, else one line for each change of a task's state."""
 
-    def __init__(
-        self,
-        airflow: Airflow,
-        settings: Settings,
-        console: Console,
-        process: "subprocess.Popen[bytes]",
-        dags: list[str],
-    ) -> None:
-        self.airflow, self.settings, self.console, self.process = airflow, settings, console, process
+    def __init__(self, airflow: Airflow, settings: Settings, console: Console, dags: list[str]) -> None:
+        self.airflow, self.settings, self.console = airflow, settings, console
         ended = {dag: [run for run in self._runs(dag) if run["state"] in ENDED] for dag in dags}
         self.past = {_key(run) for runs in ended.values() for run in runs}
         self.states: dict[tuple[str, ...], str] = {}
         self.progress = Progress(
             SpinnerColumn(finished_text="•"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[now]}"),
+            TextColumn("{task.fields[now]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -121,7 +123,7 @@ class Follower:
 
         Raises:
             MenagerieError: the last run of a DAG failed.
-            ServiceError: the stack ended early.
+            ServiceError: Airflow doesn't answer.
         """
         trigger_at = time.monotonic() + grace
         while True:
@@ -130,8 +132,6 @@ class Follower:
                 self._show(dag, runs[dag])
             if all(runs[dag] and all(run["state"] in ENDED for run in runs[dag]) for dag in dags):
                 break
-            if self.process.poll() is not None:
-                raise ServiceError(f"The stack ended early. {stack.reason(self.settings)}")
             if time.monotonic() >= trigger_at:
                 for dag in (dag for dag in dags if not runs[dag]):
                     self.airflow.post(f"dags/{dag}/dagRuns", {"logical_date": None})
@@ -247,10 +247,17 @@ def _text(form: str, metrics: dict[str, float]) -> str:
 
 
 def _dags(airflow: Airflow) -> list[str]:
-    """Return the ids of the DAGs in alphabetical order, if all their files can be read."""
+    """Return the ids of the DAGs in alphabetical order.
+
+    Raises:
+        MenagerieError: a file can't be read, or there is no `validate_images`.
+    """
     for error in airflow.all("importErrors", "import_errors"):
         raise MenagerieError(f"Airflow can't read {error['filename']}:\n{error['stack_trace']}")
-    return sorted(dag["dag_id"] for dag in airflow.all("dags", "dags", exclude_stale=True))
+    dags = sorted(dag["dag_id"] for dag in airflow.all("dags", "dags", exclude_stale=True))
+    if VALIDATE not in dags:
+        raise MenagerieError(f"Expected the DAG {VALIDATE} in {dags_folder()}. Received: {', '.join(dags) or 'none'}")
+    return dags
 
 
 @contextmanager
@@ -262,12 +269,13 @@ def _switched_on(airflow: Airflow, dags: list[str]) -> Iterator[None]:
             airflow.patch(f"dags/{dag}", {"is_paused": False})
         yield
     finally:
-        for dag in off:
-            airflow.patch(f"dags/{dag}", {"is_paused": True})
+        with suppress(ServiceError):  # the stack may have ended
+            for dag in off:
+                airflow.patch(f"dags/{dag}", {"is_paused": True})
 
 
 def _log(airflow: Airflow, path: str, task: dict[str, Any], tried: int) -> list[str]:
-    """Return the lines of a task's log; those without a time are Airflow's, on where it found the log."""
+    """Return the lines of a task's log, less those on where Airflow found it and how it came to call the task."""
     where = f"{path}/{task['task_id']}/logs/{tried}"
     try:
         answer = airflow.get(where, map_index=task["map_index"], full_content=True)
@@ -275,12 +283,11 @@ def _log(airflow: Airflow, path: str, task: dict[str, Any], tried: int) -> list[
         return [str(error)]
     lines: list[str] = []
     for entry in answer["content"]:
-        if isinstance(entry, str):
-            lines += entry.splitlines()
-        elif "timestamp" in entry:
-            lines += str(entry["event"]).splitlines()
+        if "timestamp" in entry and not entry["event"].startswith("::"):
+            lines += entry["event"].splitlines()
             for cause in entry.get("error_detail") or []:
-                lines += [f"{at['filename']}:{at['lineno']} in {at['name']}" for at in cause["frames"]]
+                own = [at for at in cause["frames"] if "/site-packages/airflow/" not in at["filename"]]
+                lines += [f"{at['filename']}:{at['lineno']} in {at['name']}" for at in own]
                 lines += f"{cause['exc_type']}: {cause['exc_value']}".splitlines()
     return lines
 

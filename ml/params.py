@@ -75,7 +75,7 @@ class RetrainParams(Params):
         "scratch, all for pretrained ones.",
     )
     baseline_epochs: int = Field(
-        20, ge=1, le=500, title="Baseline: epochs", description="Passes over the training photos of the small network."
+        30, ge=1, le=500, title="Baseline: epochs", description="Passes over the training photos of the small network."
     )
     backbones: list[Literal["lite0"]] = Field(
         ["lite0"],

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -93,13 +94,14 @@ def running(lock: Path) -> dict[str, Any] | None:
     """Return what the supervisor of `lock` noted, or None when no process of its session lives."""
     try:
         with open(lock) as held:
-            if _locked(held):
-                return None
-            return dict(json.loads(held.read() or "{}"))
+            while not _locked(held):
+                held.seek(0)
+                with suppress(ValueError):  # it is being written
+                    return dict(json.load(held))
+                time.sleep(0.02)
     except FileNotFoundError:
-        return None
-    except ValueError:  # read while it was being written
-        return {}
+        pass
+    return None
 
 
 def is_alive(supervisor: int) -> bool:
@@ -110,13 +112,17 @@ def is_alive(supervisor: int) -> bool:
 def end_session(
     session: int, *, grace: float, cut: Sequence[int] = (), reap: Callable[[], object] = lambda: None
 ) -> None:
-    """End the processes of `session`, this one apart: those in `cut` at once, the others within `grace` seconds."""
-    programs = [pid for pid, parent in members(session).items() if parent in (1, session)]
+    """End the processes of `session`, this one apart: those in `cut` at once, the others within `grace` seconds.
+
+    Programs are asked to end; what they leave behind is killed.
+    """
+    found = members(session)
+    programs = {pid for pid, parent in found.items() if parent == session or parent not in found}
     _signal(programs, signal.SIGTERM)
     _signal(cut, signal.SIGKILL)
     deadline = time.monotonic() + grace
     while left := members(session).keys() - {os.getpid()}:
-        if time.monotonic() > deadline:
+        if not left & programs or time.monotonic() > deadline:
             _signal(left, signal.SIGKILL)
         time.sleep(0.1)
         reap()
@@ -163,12 +169,10 @@ def _descendants(pid: int) -> list[int]:
         return []
 
 
-def _signal(pids: Sequence[int] | set[int], number: signal.Signals) -> None:
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
     for pid in pids:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            continue
 
 
 def _locked(file: TextIO, patience: float = 0.0) -> bool:

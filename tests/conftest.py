@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,8 +40,8 @@ def fill() -> Callable[[Path, dict[str, int]], Path]:
         for folder, count in counts.items():
             (root / folder).mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                seed = int.from_bytes(f"{folder}/{number}".encode()[-8:], "big")
-                _picture(seed).save(root / folder / f"{number:03d}.jpg", quality=90)
+                picture = _picture(zlib.crc32(f"{folder}/{number}".encode()))
+                picture.save(root / folder / f"{number:03d}.jpg", quality=90)
         return root
 
     return fill
@@ -48,7 +49,7 @@ def fill() -> Callable[[Path, dict[str, int]], Path]:
 
 @pytest.fixture
 def unprivileged() -> Iterator[Callable]:
-    """Return a context in which the rights of files count, and the folder that its user may write (root's don't count)."""
+    """Return a context in which the rights of files count, even for root, and as `folder` where its user may write."""
     folder = Path(tempfile.mkdtemp())
 
     @contextmanager
@@ -66,6 +67,7 @@ def unprivileged() -> Iterator[Callable]:
 
     nobody.folder = folder  # type: ignore[attr-defined]
     yield nobody
-    for path in folder.rglob("*"):
-        path.chmod(0o700)
+    for parent, folders, _ in os.walk(folder):
+        for name in folders:
+            Path(parent, name).chmod(0o700)
     shutil.rmtree(folder)

@@ -32,13 +32,11 @@ def get_pixels(folder: Path, sha256: str) -> np.ndarray | None:
         return None
 
 
-def features(
-    folder: Path, sha256: Sequence[str], compute: Callable[[list[int]], np.ndarray]
-) -> np.ndarray:
+def features(folder: Path, sha256: Sequence[str], compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
     """Return the features of N photos, float32 [N, D], computing only those that `folder` lacks.
 
-    `compute` gets the indices of the photos to compute, ascending, and returns their rows. Each call adds one file; a lock
-    makes a second process wait for the first one's rows instead of computing them too.
+    `compute` gets the indices of the photos to compute, ascending, and returns their rows. Each call adds one file; a
+    lock makes a second process wait for the first one's rows instead of computing them too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):

@@ -37,11 +37,13 @@ class Dataset:
         kept = cache.get_pixels(self.cache, row.sha256)
         return kept if kept is not None else _decode_again(row, self.cache)
 
-    def images(self, indices: Sequence[int], height: int, width: int) -> np.ndarray:
-        """Return the photos stretched to one size, uint8 [N, height, width, 3]."""
+    def images(
+        self, indices: Sequence[int], height: int, width: int, padding: tuple[int, int, int] | None = None
+    ) -> np.ndarray:
+        """Return the photos at one size, uint8 [N, height, width, 3]: see `ml.data.photos.resize`."""
         images = np.empty((len(indices), height, width, 3), np.uint8)
         for place, index in enumerate(indices):
-            images[place] = photos.resize(self.pixels(index), height, width)
+            images[place] = photos.resize(self.pixels(index), height, width, padding)
         return images
 
 
@@ -59,12 +61,13 @@ def load(animal: str, folder: Path, cache_folder: Path, digest: str | None = Non
 
 def _decode_again(row: pd.Series, cache_folder: Path) -> np.ndarray:
     file = Path(row.root, row.path)
-    data = file.read_bytes() if file.exists() else b""
+    data = file.read_bytes() if file.is_file() else b""
     facts, pixels = photos.inspect(data)
     if pixels is None or manifest.sha256_of(data) != row.sha256:
+        received = (facts.problem or "other content") if file.is_file() else "nothing there"
         raise DataError(
             f"Photo {row.path!r} is not what was validated: expected SHA-256 {row.sha256[:16]}… at {file}. "
-            f"Received: {facts.problem or 'other content'}. Run validate_images again."
+            f"Received: {received}. Run validate_images again."
         )
     cache.put_pixels(cache_folder, row.sha256, pixels)
     return pixels

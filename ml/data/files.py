@@ -23,7 +23,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     except OSError as error:
         raise StorageError(
-            f"Could not write {path}: {error.strerror or error}. Nothing was changed. Make room or mend the rights, then retry."
+            f"Could not write {path}: {error.strerror or error}. Nothing was changed. "
+            "Make room or mend the rights, then retry."
         ) from error
     finally:
         with suppress(OSError):

@@ -1,7 +1,7 @@
 """The manifest: one row a photo, from the folders to what an animal's models are trained on.
 
-`scan` reads every photo once, `draft` is one animal's view of the scan, `accept` drops what validation refused and fixes
-groups and folds, `digest` names the outcome. `publish` makes it the version that training reads.
+`scan` reads every photo once, `draft` is one animal's view of the scan, `accept` drops what validation refused and
+fixes groups and folds, `digest` names the outcome. `publish` makes it the version that training reads.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -29,19 +30,19 @@ Progress = Callable[[int, int], None]
 def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd.DataFrame:
     """Read every photo below `root`; decode those that no earlier scan has decoded, and cache their pixels.
 
-    Returns one row a file that is named like a photo, sorted by path: `path` (below root, `/` between folders), `sha256`,
-    `bytes`, and the columns of `photos.Facts`. What can't be read has its reason in `problem`. Hidden files and files of
-    other kinds are passed over.
+    Returns one row a file that is named like a photo, sorted by path: `path` (below root, `/` between folders),
+    `sha256`, `bytes`, and the columns of `photos.Facts`. What can't be read has its reason in `problem`. Hidden files,
+    files of other kinds and links to folders are passed over.
 
     Raises:
-        DataError: `root` is no folder, or holds no photo.
+        DataError: `root` is no folder, holds no photo, or a folder in it can't be listed.
     """
     if not root.is_dir():
         raise DataError(
-            f"Expected the photo folders at {root}. Received: "
-            f"{'a file' if root.exists() else 'nothing there'}. Set MENAGERIE_PHOTOS or the param `photos` to the folder."
+            f"Expected the photo folders at {root}. Received: {'a file' if root.exists() else 'nothing there'}. "
+            "Set MENAGERIE_PHOTOS or the param `photos` to the folder."
         )
-    files = list(_photo_files(root))
+    files = sorted(_photo_files(root), key=os.fspath)
     if not files:
         raise DataError(
             f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))} in one folder a class."
@@ -77,32 +78,37 @@ def draft(scanned: pd.DataFrame, animal: Animal) -> pd.DataFrame:
         if not found.any():
             folders = sorted({path.split("/")[0] for path in paths if "/" in path})
             raise DataError(
-                f"{animal.name} has no {kind}: expected photos that match {' or '.join(globs)} among {len(paths)} photos. "
-                f"Received folders: {', '.join(folders[:30]) or 'none'}. Add the folder, or mend `{kind}` in animals.toml."
+                f"{animal.name} has no {kind}: expected photos that match {' or '.join(globs)} among {len(paths)} "
+                f"photos. Received folders: {', '.join(folders[:30]) or 'none'}. "
+                f"Add the folder, or mend `{kind}` in animals.toml."
             )
     table = scanned[positive | negative].reset_index(drop=True)
     table["label"] = positive[positive | negative].astype(np.int8)
     table["class"] = [_class(path, label, animal.name) for path, label in zip(table.path, table.label, strict=True)]
     table["holdout"] = [animal.is_holdout(path) for path in table.path]
-    table["first_path"] = table.groupby("sha256").path.transform("first").where(table.sha256 != "", table.path)
-    labels = table.groupby("sha256").label.transform("nunique")
-    table["contradicted"] = (labels > 1) & (table.sha256 != "")
+    # Files that couldn't be read have no hash, and are nobody's copies.
+    copies = table.groupby(table.sha256.where(table.sha256 != "", table.path))
+    table["holdout"] = copies.holdout.transform("any")
+    table["first_path"] = copies.path.transform("first")
+    table["contradicted"] = (copies.label.transform("nunique") > 1) & table.problem.isna()
     return table
 
 
 def accept(table: pd.DataFrame, reasons: dict[str, str], previous: pd.DataFrame | None, n_folds: int) -> pd.DataFrame:
     """Return the manifest: `table` with `reason` (why a photo was left out, else empty), `group` and `fold`.
 
-    Photos of the `previous` manifest keep their fold, as long as the number of folds is the same. Photos left out have no
-    group and no fold.
+    Photos of the `previous` manifest keep their fold, as long as the number of folds is the same. Photos left out have
+    no group and no fold.
 
     Raises:
         DataError: a class has fewer near-duplicate groups than there are folds.
     """
-    manifest = table.assign(reason=table.path.map(reasons).fillna(""), group="", fold=pd.array([pd.NA] * len(table), "Int8"))
+    manifest = table.assign(
+        reason=table.path.map(reasons).fillna(""), group="", fold=pd.array([pd.NA] * len(table), "Int8")
+    )
     used = manifest.index[manifest.reason == ""]
     rows = manifest.loc[used]
-    thumbnails = np.frombuffer(b"".join(rows.thumbnail), np.uint8).reshape(len(rows), -1)
+    thumbnails = np.frombuffer(b"".join(rows.thumbnail), np.uint8).reshape(len(rows), 192)
     groups = near_duplicate_groups(rows.sha256.tolist(), rows.dhash.to_numpy(np.uint64), thumbnails)
     before: dict[str, int] = {}
     if previous is not None and (kept := used_rows(previous)).fold.max() + 1 == n_folds:
@@ -121,7 +127,7 @@ def used_rows(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def digest(manifest: pd.DataFrame) -> str:
-    """Return the 16 hex digits that name the accepted content: hashes, labels, classes, groups, folds; no file names."""
+    """Return 16 hex digits that name the accepted content: hashes, labels, classes, groups, folds; no file names."""
     rows = used_rows(manifest)
     lines = zip(rows.sha256, rows.label, rows["class"], rows.group, rows.fold, strict=True)
     return hashlib.sha256("\n".join(map(repr, lines)).encode()).hexdigest()[:16]
@@ -168,12 +174,19 @@ def sha256_of(data: bytes) -> str:
 
 
 def _photo_files(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+    for folder, folders, files in os.walk(root, onerror=_refuse_folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
             path = Path(folder, name)
             if not name.startswith(".") and path.suffix.lower() in photos.EXTENSIONS:
                 yield path
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise DataError(
+        f"The folder {error.filename} can't be listed: {error.strerror}. "
+        "Mend its rights, or take it out of the photo root."
+    ) from error
 
 
 def _read(root: Path, path: Path, known: dict[str, dict], cache_folder: Path) -> dict:
@@ -183,9 +196,9 @@ def _read(root: Path, path: Path, known: dict[str, dict], cache_folder: Path) ->
     except UnicodeEncodeError:
         escaped = os.fsencode(name).decode(errors="backslashreplace")
         return _unread(escaped, "its name is not UTF-8: rename it")
-    if path.is_symlink():
-        return _unread(name, "it is a symbolic link: put the photo itself here")
     try:
+        if problem := _unfit(path):
+            return _unread(name, problem)
         data = path.read_bytes()
     except OSError as error:
         return _unread(name, f"it can't be read: {error.strerror}")
@@ -199,6 +212,14 @@ def _read(root: Path, path: Path, known: dict[str, dict], cache_folder: Path) ->
     return row | asdict(facts)
 
 
+def _unfit(path: Path) -> str | None:
+    if path.is_symlink():
+        return "it is a symbolic link: put the photo itself here"
+    if not path.is_file():  # a pipe would be waited on for ever
+        return "it is no regular file"
+    return photos.unfit_size(path.stat().st_size)
+
+
 def _unread(name: str, problem: str) -> dict:
     return {"path": name, "sha256": "", "bytes": 0} | asdict(photos.Facts(problem))
 
@@ -208,9 +229,10 @@ def _facts_file(cache_folder: Path) -> Path:
 
 
 def _known_facts(cache_folder: Path) -> dict[str, dict]:
-    if not _facts_file(cache_folder).exists():
+    try:
+        table = pd.read_parquet(_facts_file(cache_folder), columns=["sha256", *FACTS]).astype(object)
+    except (FileNotFoundError, ValueError):  # none yet, or cut short by a crash, or of an older version
         return {}
-    table = pd.read_parquet(_facts_file(cache_folder)).astype(object)
     table = table.where(table.notna(), None)
     return {row.pop("sha256"): row for row in table.to_dict("records")}
 
@@ -218,7 +240,7 @@ def _known_facts(cache_folder: Path) -> dict[str, dict]:
 def _class(path: str, label: int, animal: str) -> str:
     if label:
         return animal
-    top = path.split("/")[0] if "/" in path else "other"
+    top = path.split("/", 1)[0] if "/" in path else "other"
     return f"not {animal}" if top == animal else top
 
 

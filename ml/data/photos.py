@@ -46,10 +46,8 @@ def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
     Returns its facts and its pixels, uint8 [H, W, 3] RGB with the longest side at most 512, or `None` for the pixels
     where `facts.problem` says why there are none. Never raises for what a file may hold.
     """
-    if not data:
-        return Facts("the file is empty (0 bytes)"), None
-    if len(data) > MAX_BYTES:
-        return Facts(f"the file has {len(data) / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} are read"), None
+    if problem := unfit_size(len(data)):
+        return Facts(problem), None
     try:
         # Pillow warns from 89 megapixels on and only refuses from 179; the cap here is lower than both.
         with warnings.catch_warnings():
@@ -72,9 +70,24 @@ def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
         return Facts(f"it does not decode: {error or type(error).__name__}"), None
 
 
-def resize(photo: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return uint8 [H, W, 3] stretched to uint8 [height, width, 3] (bicubic, antialiased)."""
-    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
+def unfit_size(size: int) -> str | None:
+    """Return why a file of `size` bytes can't be a photo, or `None` if it may be one."""
+    if size == 0:
+        return "the file is empty (0 bytes)"
+    if size > MAX_BYTES:
+        return f"the file has {size / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} are read"
+    return None
+
+
+def resize(photo: np.ndarray, height: int, width: int, padding: tuple[int, int, int] | None = None) -> np.ndarray:
+    """Return uint8 [H, W, 3] as uint8 [height, width, 3] (bicubic, antialiased).
+
+    With a `padding` colour the photo keeps its shape and is centred on it; without, it is stretched.
+    """
+    image = Image.fromarray(photo)
+    if padding is None:
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC, color=padding))
 
 
 def _unfit(image: Image.Image) -> str | None:

@@ -17,8 +17,8 @@ def near_duplicate_groups(sha256: Sequence[str], dhash: np.ndarray, thumbnails: 
     """Return each photo's group: the smallest hash (16 digits) among the photos that it hangs together with.
 
     Two photos are near-duplicates if their difference hashes are at most 14 bits apart *and* their colour thumbnails
-    correlate by at least 0.8. Either test alone chains strangers, and so do thumbnails whose channels aren't centred one
-    by one: all birds before a blue sky are then alike.
+    correlate by at least 0.8. Either test alone chains strangers, and so do thumbnails whose channels aren't centred
+    one by one: all birds before a blue sky are then alike.
 
     Args:
         sha256: N hex digests.

@@ -1,13 +1,14 @@
-"""The linear head on frozen features: penalised discriminant analysis, chosen and calibrated on rows left out.
+"""The linear head on frozen features, chosen and calibrated on predictions for rows left out.
 
 A softmax over all class names of the training photos beats a yes/no head: "a wolf" says more than "not a fox". Ridge
-regression on the class indicators gives two things in closed form: predictions for rows left out of the fit, and the
-discriminants of Fisher's analysis with the same penalty (Hastie, Buja & Tibshirani, "Penalized Discriminant Analysis",
-Annals of Statistics 23, 1995). So one factorisation a penalty gives honest logits for every training row, and on those
-the penalty, the temperature and the decision threshold are chosen.
+regression on the class indicators predicts every training row as if its group had not been there, in closed form. On
+these C honest scores a row, a discriminant analysis gives logits (penalised discriminant analysis: Hastie, Buja &
+Tibshirani, Annals of Statistics 23, 1995; they take the fitted scores, but with few rows left-out ones are far
+better), and penalty, temperature and decision threshold are chosen. All is linear, so it folds into one layer.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ from ml.errors import DataError
 Floats = NDArray[np.float32]
 
 # Relative to the mean squared length of a feature vector.
-PENALTIES = (0.1, 0.3, 1.0, 3.0)
+PENALTIES = (0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -65,37 +66,30 @@ def fit_head(
     positive = _positive_classes(names, index, is_positive)
     indicators = np.eye(len(names), dtype=np.float32)[index]
 
-    mean = features.mean(axis=0)
-    scale = 1 / ((features.std(axis=0) + 1e-6) * np.sqrt(features.shape[1]))
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    # The floor keeps a feature that hardly moved here from shouting the first time it does.
+    scale = 1 / (np.maximum(deviation, 1e-3 * deviation.mean()) * np.sqrt(features.shape[1]))
     ones = np.ones((len(features), 1), np.float32)
     rows = np.hstack([(features - mean) * scale, ones]).astype(np.float32)
     coordinates, basis = _fewest_coordinates(rows)
     gram = coordinates.T @ coordinates
 
-    best = None
-    for penalty in PENALTIES:
-        coefficients, fitted, left_out = _ridge(coordinates, gram, indicators, groups, penalty)
-        to_logits, offset = _discriminants(fitted, indicators)
-        logits = left_out @ to_logits + offset
-        temperature, loss = _temperature(logits, index)
-        if best is None or loss < best[0]:
-            best = loss, penalty, temperature * logits, temperature * coefficients @ to_logits, temperature * offset
-    assert best is not None
-    _, penalty, logits, weights, offset = best
-
-    shift = _balancing_shift(log_odds(logits, positive), is_positive)
-    weights = weights if basis is None else basis @ weights
-    kernel = scale[:, None] * weights[:-1]
-    bias = weights[-1] + offset - mean @ kernel + shift * positive
-    return LinearHead(
-        tuple(names.tolist()), positive, kernel.astype(np.float32), bias.astype(np.float32), penalty
+    best = min(
+        (_fit(coordinates, gram, indicators, groups, penalty) for penalty in PENALTIES), key=lambda fit: fit.loss
     )
+    shift = _balancing_shift(log_odds(best.logits, positive), is_positive)
+
+    weights = best.weights if basis is None else basis @ best.weights
+    kernel = scale[:, None] * weights[:-1]
+    bias = weights[-1] + best.offset - mean @ kernel + shift * positive
+    kernel, bias = kernel.astype(np.float32), bias.astype(np.float32)
+    return LinearHead(tuple(names.tolist()), positive, kernel, bias, best.penalty)
 
 
 def build_classifier(backbone: keras.Model, head: LinearHead) -> keras.Model:
     """Backbone and head as one network of built-in layers.
 
-    Input: uint8 RGB [N, height, width, 3]; output: float32 [N, 1], what `LinearHead.predict` says of its features.
+    Input: uint8 RGB [N, height, width, 3]. Output: float32 [N, 1], what `LinearHead.predict` says of the features.
     """
     image = layers.Input((None, None, 3), dtype="uint8", name="image")
     softmax = layers.Dense(len(head.classes), activation="softmax", name="classes")
@@ -124,15 +118,34 @@ def _positive_classes(
         )
     positive: NDArray[np.bool_] = share == 1
     if positive.all() or not positive.any():
+        received = "only photos of the animal" if positive.all() else "none of the animal"
         raise DataError(
-            f"A classifier needs photos of the animal and of others; received only {'positives' if positive.all() else 'negatives'}"
-            f" in {len(index)} photos."
+            f"A classifier needs photos of the animal and of others; received {received} among {len(index)}."
         )
     return positive
 
 
+class _Fit(NamedTuple):
+    """Calibrated logits = rows @ weights + offset; those in `logits` are of rows left out of the fit."""
+
+    penalty: float
+    loss: float
+    weights: Floats
+    offset: Floats
+    logits: Floats
+
+
+def _fit(rows: Floats, gram: Floats, indicators: Floats, groups: NDArray[np.integer], penalty: float) -> _Fit:
+    coefficients, scores = _ridge(rows, gram, indicators, groups, penalty)
+    to_logits, offset = _discriminants(scores, indicators)
+    logits = scores @ to_logits + offset
+    temperature, loss = _temperature(logits, indicators)
+    weights = coefficients @ to_logits
+    return _Fit(penalty, loss, temperature * weights, temperature * offset, temperature * logits)
+
+
 def _fewest_coordinates(rows: Floats) -> tuple[Floats, Floats | None]:
-    """Rows [N, D] in an orthonormal basis of their span when N < D; ridge doesn't notice, and is much cheaper there."""
+    """Rows [N, D] in an orthonormal basis of their span if N < D: ridge gives the same there, for much less."""
     if len(rows) >= rows.shape[1]:
         return rows, None
     basis, triangle = qr(rows.T, mode="economic")
@@ -141,22 +154,21 @@ def _fewest_coordinates(rows: Floats) -> tuple[Floats, Floats | None]:
 
 def _ridge(
     rows: Floats, gram: Floats, targets: Floats, groups: NDArray[np.integer], penalty: float
-) -> tuple[Floats, Floats, Floats]:
-    """Ridge regression: coefficients [D, C], fitted values [N, C], and values predicted without the row's group [N, C].
+) -> tuple[Floats, Floats]:
+    """Coefficients of a ridge regression [D, C], and what one without the row's group predicts for each row [N, C].
 
-    With the hat matrix H, leaving group g out changes its residuals to (I - H_gg)^-1 (T - HT)_g.
+    With the hat matrix H and targets T, leaving group g out turns its residuals into (I - H_gg)^-1 (T - HT)_g.
     """
     factor = cholesky(gram + penalty * np.eye(len(gram), dtype=np.float32), lower=True, check_finite=False)
     half = solve_triangular(factor, rows.T, lower=True, check_finite=False)  # H = half.T @ half
     projected = half @ targets
     coefficients = solve_triangular(factor, projected, lower=True, trans="T", check_finite=False)
-    fitted = half.T @ projected
-    residuals = targets - fitted
+    residuals = targets - half.T @ projected
     left_out = residuals / (1 - np.einsum("dn,dn->n", half, half))[:, None]
     for members in _several(groups):
         block = half[:, members]
         left_out[members] = np.linalg.solve(np.eye(len(members)) - block.T @ block, residuals[members])
-    return coefficients, fitted, targets - left_out
+    return coefficients, targets - left_out
 
 
 def _several(groups: NDArray[np.integer]) -> list[NDArray[np.intp]]:
@@ -166,25 +178,28 @@ def _several(groups: NDArray[np.integer]) -> list[NDArray[np.intp]]:
     return [run for run in runs if len(run) > 1]
 
 
-def _discriminants(fitted: Floats, indicators: Floats) -> tuple[Floats, Floats]:
-    """The map from ridge's fits to the logits of a discriminant analysis with equal class sizes: [C, C] and [C]."""
-    centroids = (indicators.T @ fitted) / indicators.sum(axis=0)[:, None]
-    within = fitted - indicators @ centroids
+def _discriminants(scores: Floats, indicators: Floats) -> tuple[Floats, Floats]:
+    """Linear discriminant analysis, all classes as likely: logits = scores @ [C, C] + [C]."""
+    centroids = (indicators.T @ scores) / indicators.sum(axis=0)[:, None]
+    within = (scores - indicators @ centroids).astype(np.float64)
     covariance = within.T @ within / len(within)
-    # Fits sum to one, so one direction has no variance.
-    covariance += 1e-6 * np.trace(covariance) * np.eye(len(covariance), dtype=np.float32)
-    to_logits = np.linalg.solve(covariance, centroids.T)
-    return to_logits, -0.5 * np.sum(centroids.T * to_logits, axis=0)
+    # Scores add up to about one, so one direction has hardly any variance.
+    covariance += 1e-6 * np.trace(covariance) * np.eye(len(covariance))
+    # Seen from their middle, since what all logits share would only cost digits.
+    middle = centroids.mean(axis=0)
+    around = (centroids - middle).T
+    to_logits = np.linalg.solve(covariance, around)
+    offset = -0.5 * np.sum(around * to_logits, axis=0) - middle @ to_logits
+    return to_logits.astype(np.float32), offset.astype(np.float32)
 
 
-def _temperature(logits: Floats, index: NDArray[np.integer]) -> tuple[float, float]:
-    """The factor on the logits with the least log loss (Guo et al. 2017, "On Calibration", section 4.2), and that loss."""
-    rows = np.arange(len(index))
+def _temperature(logits: Floats, indicators: Floats) -> tuple[float, float]:
+    """The factor on the logits with the least log loss, and that loss (temperature scaling, Guo et al. 2017)."""
 
     def loss(log_factor: float) -> float:
-        return -float(log_softmax(np.exp(log_factor) * logits, axis=1)[rows, index].mean())
+        return -float(np.sum(indicators * log_softmax(np.exp(log_factor) * logits, axis=1))) / len(logits)
 
-    result = minimize_scalar(loss, bounds=(-7, 3), method="bounded", options={"xatol": 0.02})
+    result = minimize_scalar(loss, bounds=(-7, 3), method="bounded", options={"xatol": 1e-3})
     return float(np.exp(result.x)), float(result.fun)
 
 
@@ -196,4 +211,4 @@ def _balancing_shift(odds: Floats, is_positive: NDArray[np.bool_]) -> float:
     def loss(shift: float) -> float:
         return float(np.mean(weights * np.logaddexp(0, signs * (odds + shift))))
 
-    return float(minimize_scalar(loss, bounds=(-10, 10), method="bounded", options={"xatol": 0.01}).x)
+    return float(minimize_scalar(loss, bounds=(-10, 10), method="bounded", options={"xatol": 1e-3}).x)

@@ -29,6 +29,7 @@ def run(job: Job) -> StageResult:
         "epochs": job.params.baseline_epochs,
         "negatives": "all" if job.params.train_negatives == "all" else "balanced",
         "side": SIDE,
+        "padding": None,
     }
 
     def work(stage: StageRun, checkpoints: Path) -> Findings:

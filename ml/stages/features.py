@@ -32,12 +32,12 @@ def _forward(dataset: Dataset, indices: Sequence[int], name: str) -> np.ndarray:
 
     from ml.models.backbones import BACKBONES, build_backbone
 
-    height, width = BACKBONES[name].canvas
+    (height, width), padding = BACKBONES[name].canvas, BACKBONES[name].padding
     backbone = build_backbone(name)
     started = time.monotonic()
     rows = []
     for start in range(0, len(indices), BATCH):
-        images = dataset.images(indices[start : start + BATCH], height, width)
+        images = dataset.images(indices[start : start + BATCH], height, width, padding)
         rows.append(keras.ops.convert_to_numpy(backbone.predict_on_batch(images)))
         done = start + len(images)
         if start // BATCH % 20 == 19 or done == len(indices):

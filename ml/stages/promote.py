@@ -1,7 +1,9 @@
 """Promotion: the winner meets the champion photo by photo, and takes its place only if it is shown to be no worse."""
 
 import importlib
+import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -12,7 +14,6 @@ from ml import animals, figures
 from ml.analysis import classification, guards, selection
 from ml.analysis.classification import THRESHOLD
 from ml.analysis.selection import Decision
-from ml.data import photos
 from ml.results import Candidate, StageResult
 from ml.stages.evaluation import OUT_OF_FOLD
 from ml.stages.job import Findings, Job, perform
@@ -20,6 +21,8 @@ from ml.tracking import CHALLENGER, CHAMPION, RegisteredVersion, StageRun
 
 STAGE = "promote"
 GUARDED = 100
+
+Change = Callable[[np.ndarray], np.ndarray]
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +47,10 @@ def run(job: Job, comparison: StageResult) -> StageResult:
             return Findings(decision.reason, metrics | {"promoted": 0.0})
 
         model = _final_model(job, candidate)
-        metrics |= _holdout(job, model)
+        metrics |= _holdout(job, model, candidate.settings["padding"])
         registered = stage.register(model, job.classifier_name, _tags(job, candidate, comparison))
         job.tracker.set_alias(registered, CHALLENGER)
-        faults = _guard(job, stage, model, table)
+        faults = _guard(job, stage, model, candidate.settings["padding"], table)
         reason = f"Not promoted, version {registered.version} stays challenger: {'; '.join(faults)}." if faults else decision.reason
         stage.tag("decision", reason)
         if faults:
@@ -109,7 +112,9 @@ def _champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion)
     if new.any():
         log.info("%d photos are new to the champion, version %s: it judges them now", new.sum(), champion.version)
         indices = np.flatnonzero(job.dataset.rows.sha256.isin(both.sha256[new]))
-        said = dict(zip(job.dataset.rows.sha256.iloc[indices], _predict(job, job.tracker.load_model(champion), indices), strict=True))
+        model, padding = job.tracker.load_model(champion), json.loads(champion.tags["padding"])
+        answers = _predict(job, model, indices, padding)
+        said = dict(zip(job.dataset.rows.sha256.iloc[indices], answers, strict=True))
         both["champion"] = both.champion.fillna(both.sha256.map(said))
     return both[new | (both.fold == both.fold_then)].drop(columns="fold_then").reset_index(drop=True)
 
@@ -120,31 +125,36 @@ def _final_model(job: Job, candidate: Candidate) -> keras.Model:
     return stage.final_model(job, candidate.settings)
 
 
-def _predict(job: Job, model: keras.Model, indices: np.ndarray, change=lambda photo: photo) -> np.ndarray:
+def _predict(
+    job: Job, model: keras.Model, indices: np.ndarray, padding: list[int] | None, change: Change | None = None
+) -> np.ndarray:
     """Return the model's probabilities for photos `indices` of the dataset's rows, each changed by `change`, float32 [K]."""
-    height, width = model.input_shape[1:3]
-    images = [change(photos.resize(job.dataset.pixels(index), height, width)) for index in indices]
-    return model.predict(np.stack(images), batch_size=32, verbose=0)[:, 0]
+    images = job.dataset.images(indices, *model.input_shape[1:3], tuple(padding) if padding else None)
+    if change:
+        images = np.stack([change(image) for image in images])
+    return model.predict(images, batch_size=32, verbose=0)[:, 0]
 
 
-def _holdout(job: Job, model: keras.Model) -> dict[str, float]:
+def _holdout(job: Job, model: keras.Model, padding: list[int] | None) -> dict[str, float]:
     held_out = np.flatnonzero(job.dataset.rows.fold < 0)
     if not len(held_out):
         return {}
     labels = job.dataset.rows.label.to_numpy(bool)[held_out]
-    return classification.holdout_metrics(labels, _predict(job, model, held_out))
+    return classification.holdout_metrics(labels, _predict(job, model, held_out, padding))
 
 
-def _guard(job: Job, stage: StageRun, model: keras.Model, table: pd.DataFrame) -> list[str]:
+def _guard(
+    job: Job, stage: StageRun, model: keras.Model, padding: list[int] | None, table: pd.DataFrame
+) -> list[str]:
     """Return what the model fails at: mirrored and re-compressed photos, and the other animals' photos."""
     rows = job.dataset.training
     (drawn,) = classification.balanced_draws(
         rows.label.to_numpy(bool), rows["class"].to_numpy(str), job.params.seed, draws=1
     )
     sample = rows.index.to_numpy()[np.random.default_rng(job.params.seed).permutation(drawn)[: 2 * GUARDED]]
-    plain = _predict(job, model, sample)
+    plain = _predict(job, model, sample, padding)
     kept = {
-        name: guards.verdicts_kept(plain, _predict(job, model, sample, change))
+        name: guards.verdicts_kept(plain, _predict(job, model, sample, padding, change))
         for name, change in (("mirrored", guards.mirror), ("recompressed", guards.recompress))
     }
     others = [name for name in animals.read(job.settings.animals) if name != job.animal]
@@ -163,5 +173,6 @@ def _tags(job: Job, candidate: Candidate, comparison: StageResult) -> dict[str, 
         "complexity": str(candidate.complexity),
         "dataset": job.digest,
         "dag_run": job.parent,
+        "padding": json.dumps(candidate.settings["padding"]),
         "selected_accuracy": f"{comparison.metrics['selected_accuracy']:.4f}",
     }

@@ -26,7 +26,8 @@ def run(job: Job, backbone: str) -> StageResult:
     choices = {
         "seed": job.params.seed,
         "backbone": backbone,
-        "canvas": BACKBONES[backbone].canvas,
+        "canvas": list(BACKBONES[backbone].canvas),
+        "padding": list(BACKBONES[backbone].padding),
         "negatives": "balanced" if job.params.train_negatives == "balanced" else "all",
     }
 
@@ -72,6 +73,6 @@ def _fit(job: Job, given: np.ndarray, candidates: np.ndarray, choices: dict) -> 
     if choices["negatives"] == "balanced":
         (chosen,) = balanced_draws(labels[candidates], classes[candidates], choices["seed"], draws=1)
         trained = candidates[chosen]
-    groups = rows.group.to_numpy(str)[trained]
-    head = fit_head(given[trained], classes[trained], labels[trained], groups, choices["seed"])
+    groups = np.unique(rows.group.to_numpy(str)[trained], return_inverse=True)[1]
+    head = fit_head(given[trained], classes[trained], labels[trained], groups)
     return head, trained

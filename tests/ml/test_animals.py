@@ -23,7 +23,9 @@ def test_the_table_of_this_checkout_is_read() -> None:
 
 
 def test_defaults_and_order(tmp_path: Path) -> None:
-    animals = _read(tmp_path, f"[tiger]\n{TIGER}[ant]\n{TIGER}gan = true\nholdout = ['*/test_*']\nschedule = '0 3 * * 1'\n")
+    animals = _read(
+        tmp_path, f"[tiger]\n{TIGER}[ant]\n{TIGER}gan = true\nholdout = ['*/test_*']\nschedule = '0 3 * * 1'\n"
+    )
     assert list(animals) == ["tiger", "ant"]
     assert (animals["tiger"].gan, animals["tiger"].holdout, animals["tiger"].schedule) == (False, (), "@weekly")
     assert (animals["ant"].gan, animals["ant"].name, animals["ant"].schedule) == (True, "ant", "0 3 * * 1")
@@ -54,11 +56,17 @@ def test_the_first_glob_that_finds_negatives_is_used_less_the_positives(tmp_path
         ("[tiger\n", "is not TOML: Expected ']'"),
         (b"[tiger]\npositives = ['\xff']\n", "is not TOML"),
         ("tiger = 3\n", "expected tables such as [fox], named by their heading. Received: tiger = 3"),
-        (f"[tiger]\n{TIGER}colour = 'orange'\n", "table [tiger]: colour: Extra inputs are not permitted (received 'orange')"),
+        (
+            f"[tiger]\n{TIGER}colour = 'orange'\n",
+            "table [tiger]: colour: Extra inputs are not permitted (received 'orange')",
+        ),
         (f"[tiger]\n{TIGER}colour = 1\n", "Keys: positives, negatives, holdout, gan, schedule."),
         (f"[tiger]\n{TIGER}[tiger.fox]\n", "table [tiger]: fox: Extra inputs are not permitted"),
         (f"[tiger]\n{TIGER}name = 'fox'\n", "named by their heading. Received: tiger = {'positives'"),
-        ("[tiger]\npositives = 'tiger/*'\nnegatives = ['*']\n", "positives: Input should be a valid tuple (received 'tiger/*')"),
+        (
+            "[tiger]\npositives = 'tiger/*'\nnegatives = ['*']\n",
+            "positives: Input should be a valid tuple (received 'tiger/*')",
+        ),
         ("[tiger]\npositives = [7]\nnegatives = ['*']\n", "positives.0: Input should be a valid string (received 7)"),
         ("[tiger]\npositives = []\nnegatives = ['*']\n", "positives: Tuple should have at least 1 item"),
         ("[tiger]\npositives = ['*']\n", "table [tiger]: negatives: Field required"),

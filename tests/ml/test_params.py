@@ -37,11 +37,23 @@ def test_values_are_read_and_frozen() -> None:
         (ValidateParams, {"folds": 11}, "folds: Input should be less than or equal to 10 (received 11)"),
         (ValidateParams, {"folds": 2.5}, "folds: Input should be a valid integer"),
         (ValidateParams, {"folds": None}, "folds: Input should be a valid integer (received None)"),
-        (ValidateParams, {"most_left_out": 1.1}, "most_left_out: Input should be less than or equal to 1 (received 1.1)"),
+        (
+            ValidateParams,
+            {"most_left_out": 1.1},
+            "most_left_out: Input should be less than or equal to 1 (received 1.1)",
+        ),
         (ValidateParams, {"most_left_out": float("nan")}, "most_left_out: Input should be"),
-        (ValidateParams, {"fold": 5}, "Param fold: Extra inputs are not permitted (received 5). Params: photos, folds, "),
+        (
+            ValidateParams,
+            {"fold": 5},
+            "Param fold: Extra inputs are not permitted (received 5). Params: photos, folds, ",
+        ),
         (RetrainParams, {"seed": -1}, "seed: Input should be greater than or equal to 0 (received -1)"),
-        (RetrainParams, {"seed": 2**31}, "seed: Input should be less than or equal to 2147483647 (received 2147483648)"),
+        (
+            RetrainParams,
+            {"seed": 2**31},
+            "seed: Input should be less than or equal to 2147483647 (received 2147483648)",
+        ),
         (RetrainParams, {"train_negatives": "some"}, "train_negatives: Input should be 'auto', 'balanced' or 'all'"),
         (RetrainParams, {"backbones": []}, "backbones: List should have at least 1 item"),
         (RetrainParams, {"backbones": ["vgg19"]}, "(received 'vgg19')"),
@@ -56,5 +68,5 @@ def test_a_fault_names_the_param_what_was_expected_and_what_was_received(
 
 
 def test_all_faults_are_told_at_once() -> None:
-    with pytest.raises(ParameterError, match="folds: .*; smallest_side: .*; colour: "):
+    with pytest.raises(ParameterError, match=r"folds: .*; smallest_side: .*; colour: "):
         ValidateParams.read({"folds": 0, "smallest_side": 0, "colour": "red"})

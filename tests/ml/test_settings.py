@@ -36,7 +36,9 @@ def test_every_variable_is_heard(tmp_path: Path) -> None:
     assert settings.read({"MLFLOW_TRACKING_URI": "http://elsewhere:1"}).mlflow_uri == "http://elsewhere:1"
 
 
-def test_photos_follow_the_home_and_relative_paths_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_follow_the_home_and_relative_paths_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     read = settings.read({"MENAGERIE_HOME": "mine"})
     assert (read.home, read.photos) == (tmp_path / "mine", tmp_path / "mine" / "drawings")
@@ -62,7 +64,9 @@ def test_a_parallelism_out_of_range_is_refused(text: str) -> None:
         settings.read({"MENAGERIE_PARALLELISM": text})
 
 
-def test_the_environment_is_read_when_asked_and_reading_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_read_when_asked_and_reading_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MENAGERIE_HOME", str(tmp_path / "later"))
     assert settings.read().home == tmp_path / "later"
     assert not (tmp_path / "later").exists()

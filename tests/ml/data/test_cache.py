@@ -46,7 +46,9 @@ def test_only_the_rows_that_are_missing_are_computed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, _rows([0, 1, 2]))
     assert first.dtype == np.float32
     order = [5, 1, 3, 0]
-    again = cache.features(tmp_path, [NAMES[index] for index in order], lambda missing: compute([order[i] for i in missing]))
+    again = cache.features(
+        tmp_path, [NAMES[index] for index in order], lambda missing: compute([order[i] for i in missing])
+    )
     np.testing.assert_array_equal(again, _rows(order))
     assert asked == [[0, 1, 2], [5, 3]]
     np.testing.assert_array_equal(cache.features(tmp_path, NAMES[:2], _never), _rows([0, 1]))
@@ -76,7 +78,7 @@ def test_a_part_that_a_crash_cut_short_is_computed_again_once(keep: int, tmp_pat
 
 
 def test_rows_in_the_wrong_number_are_refused_and_not_kept(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="shorter|length"):
+    with pytest.raises(ValueError, match=r"shorter|length"):
         cache.features(tmp_path, NAMES[:3], lambda missing: _rows(missing[:2]))
     np.testing.assert_array_equal(cache.features(tmp_path, NAMES[:3], _rows), _rows([0, 1, 2]))
 

@@ -24,16 +24,23 @@ def test_the_file_appears_whole_when_the_block_ends_and_folders_are_made(tmp_pat
 def test_what_stood_there_stays_if_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(error), replacing(target) as aside:
+
+    def fail(aside: Path) -> None:
         aside.write_text("half of the n")
         raise error
+
+    with pytest.raises(error), replacing(target) as aside:
+        fail(aside)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_file_in_the_way_of_the_folder_is_a_storage_error_that_names_the_path(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"Could not write .*/file/inside") as caught, replacing(tmp_path / "file/inside"):
+    with (
+        pytest.raises(StorageError, match=r"Could not write .*/file/inside") as caught,
+        replacing(tmp_path / "file/inside"),
+    ):
         pass
     assert "Nothing was changed" in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
@@ -42,9 +49,12 @@ def test_a_file_in_the_way_of_the_folder_is_a_storage_error_that_names_the_path(
 def test_a_folder_without_rights_is_a_storage_error(unprivileged) -> None:
     locked = unprivileged.folder / "locked"
     locked.mkdir(mode=0o555)
-    with unprivileged(), pytest.raises(StorageError, match="Permission denied.*mend the rights"):
-        with replacing(locked / "file") as aside:
-            aside.write_text("text")
+    with (
+        unprivileged(),
+        pytest.raises(StorageError, match=r"Permission denied.*mend the rights"),
+        replacing(locked / "file") as aside,
+    ):
+        aside.write_text("text")
 
 
 FULL_DISK = """

@@ -102,7 +102,9 @@ def test_the_champion_gives_the_probabilities_that_the_head_gave(done: Run) -> N
     again = promote._final_model(job, candidate)
     indices = np.arange(6)
     assert np.allclose(
-        promote._predict(job, job.tracker.load_model(champion), indices), promote._predict(job, again, indices), atol=1e-4
+        promote._predict(job, job.tracker.load_model(champion), indices, candidate.settings["padding"]),
+        promote._predict(job, again, indices, candidate.settings["padding"]),
+        atol=1e-4,
     )
 
 

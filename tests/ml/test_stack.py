@@ -1,0 +1,209 @@
+"""The real stack, started and killed in every way. It takes ports of its own, and leaves none of its processes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ml import supervisor
+
+DAGS = """
+from airflow.sdk import Asset, dag, task
+
+@dag(schedule=None)
+def validate_images():
+    @task(outlets=[Asset("dataset://fox")])
+    def publish() -> None:
+        print("published")
+
+    publish()
+
+validate_images()
+
+def retrain(animal: str):
+    @dag(dag_id=f"retrain_{animal}", schedule=[Asset(f"dataset://{animal}")])
+    def retrain():
+        @task
+        def promote() -> None:
+            if animal == "tiger":
+                raise ValueError("the tigers are gone")
+            import os
+            import httpx
+            mlflow = httpx.Client(base_url=os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/")
+            def post(path: str, **body: object) -> dict:
+                return mlflow.post(path, json=body).raise_for_status().json()
+            run = post("runs/create", experiment_id="0")["run"]["info"]["run_id"]
+            numbers = {"cv_accuracy_mean": 0.9, "cv_accuracy_low": 0.85, "cv_accuracy_high": 0.94, "n_photos": 120}
+            metrics = [dict(key=key, value=value, timestamp=0, step=0) for key, value in numbers.items()]
+            post("runs/log-batch", run_id=run, metrics=metrics)
+            post("registered-models/create", name="fox-classifier")
+            post("model-versions/create", name="fox-classifier", source=f"runs:/{run}/model", run_id=run)
+            post("registered-models/alias", name="fox-classifier", alias="champion", version="1")
+
+        promote()
+
+    retrain()
+
+retrain("fox")
+retrain("tiger")
+"""
+ANIMALS = """
+[fox]
+positives = ["fox/*"]
+negatives = ["*/*"]
+"""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Installation:
+    """A home, two ports and a folder of DAGs, and the commands that use them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        (folder / "dags").mkdir()
+        (folder / "dags" / "tiny.py").write_text(DAGS)
+        (folder / "animals.toml").write_text(ANIMALS)
+        (folder / "photos").mkdir()
+        self.photos = folder / "photos"
+        self.airflow_port, self.mlflow_port = _free_port(), _free_port()
+        self.variables = {name: value for name, value in os.environ.items() if "MLFLOW" not in name} | {
+            "MENAGERIE_HOME": str(self.home),
+            "MENAGERIE_ANIMALS": str(folder / "animals.toml"),
+            "MENAGERIE_DAGS": str(folder / "dags"),
+            "MENAGERIE_AIRFLOW_PORT": str(self.airflow_port),
+            "MENAGERIE_MLFLOW_PORT": str(self.mlflow_port),
+            "MENAGERIE_PARALLELISM": "2",
+        }
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "ml.cli", *command],
+            env=self.variables,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, *command: str) -> tuple[int, str]:
+        process = self.start(*command)
+        output, _ = process.communicate(timeout=240)
+        return process.returncode, output
+
+    @property
+    def session(self) -> int:
+        note = supervisor.running(self.home / "run" / "stack.lock")
+        return int(note["pid"]) if note else 0
+
+    def processes(self, name: str) -> list[int]:
+        """Return the processes of the running session whose command line has `name`."""
+        return [pid for pid in supervisor.members(self.session) if name in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def wait(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    made = Installation(tmp_path)
+    yield made
+    if session := made.session:
+        supervisor.end_session(session, grace=0.0)
+    assert made.session == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "variable"), [("Airflow", "MENAGERIE_AIRFLOW_PORT"), ("MLflow", "MENAGERIE_MLFLOW_PORT")]
+)
+def test_a_taken_port_is_named_with_the_variable_that_chooses_another(
+    installation: Installation, what: str, variable: str
+) -> None:
+    with socket.socket() as other:
+        port = int(installation.variables[variable])
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        status, output = installation.run("up")
+    assert status == 1
+    assert f"Port {port} of 127.0.0.1, for {what}, is taken" in output
+    assert f"{variable}={port + 1}" in output
+    assert installation.session == 0
+
+
+def test_down_says_that_nothing_runs(installation: Installation) -> None:
+    assert installation.run("down") == (0, "Nothing was running.\n")
+
+
+@pytest.mark.slow
+def test_interrupted_while_starting_leaves_nothing(installation: Installation) -> None:
+    up = installation.start("up")
+    wait(lambda: installation.processes("mlflow"))
+    session = installation.session
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=30)
+    assert up.returncode == 130
+    assert supervisor.members(session) == {}
+
+
+@pytest.mark.slow
+def test_a_demo_that_is_killed_leaves_nothing(installation: Installation) -> None:
+    demo = installation.start("demo", "--photos", str(installation.photos))
+    wait(lambda: installation.processes("airflow"))
+    session = installation.session
+    demo.kill()
+    demo.communicate(timeout=30)
+    wait(lambda: supervisor.members(session) == {}, seconds=30)
+
+
+@pytest.mark.slow
+def test_up_and_down_and_killed_in_between(installation: Installation) -> None:
+    status, output = installation.run("up")
+    assert status == 0, output
+    urls = [f"http://127.0.0.1:{port}" for port in (installation.airflow_port, installation.mlflow_port)]
+    assert all(url in output for url in urls)
+    login = {"username": "admin", "password": output.partition("password ")[2].split()[0]}
+    assert httpx.post(f"{urls[0]}/auth/token", json=login).is_success
+    listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+    for port in (installation.airflow_port, installation.mlflow_port):
+        assert f" 0100007F:{port:04X} " in listening
+
+    first = installation.session
+    status, output = installation.run("up")
+    assert (status, installation.session) == (0, first)
+    assert output.startswith("Menagerie runs already.")
+    assert urls[0] in output
+
+    os.kill(first, signal.SIGKILL)
+    wait(lambda: not supervisor.is_alive(first))
+    assert supervisor.members(first)
+    status, output = installation.run("up")
+    assert status == 0, output
+    assert supervisor.members(first) == {}
+    second = installation.session
+
+    os.kill(installation.processes("scheduler")[0], signal.SIGKILL)
+    wait(lambda: supervisor.members(second) == {}, seconds=30)
+    status, output = installation.run("down")
+    assert status == 0
+    assert "scheduler ended unexpectedly (killed by SIGKILL)" in output
+
+    status, output = installation.run("demo", "--photos", str(installation.photos))
+    assert status == 1
+    assert "retrain_fox  promote  success" in output, output
+    assert "ValueError: the tigers are gone" in output
+    assert "retrain_tiger failed" in output
+    assert installation.session == 0
