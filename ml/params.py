@@ -77,12 +77,12 @@ class RetrainParams(Params):
     baseline_epochs: int = Field(
         30, ge=1, le=500, title="Baseline: epochs", description="Passes over the training photos of the small network."
     )
-    backbones: list[Literal["lite0"]] = Field(
-        ["lite0"],
+    backbones: list[Literal["EfficientNetLite0"]] = Field(
+        ["EfficientNetLite0"],
         min_length=1,
         title="Pretrained networks",
         description="Each gives one candidate.",
-        json_schema_extra={"examples": ["lite0"]},
+        json_schema_extra={"examples": ["EfficientNetLite0"]},
     )
     map_photos: int = Field(
         1000, ge=20, le=20_000, title="Photos on the t-SNE map", description="All of the animal, others drawn evenly."

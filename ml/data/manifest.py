@@ -55,9 +55,7 @@ def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd
             if progress:
                 progress(len(rows), len(files))
     table = pd.DataFrame(rows, columns=["path", "sha256", "bytes", *FACTS]).astype({"dhash": "UInt64"})
-    decoded = table[table.thumbnail.notna()].drop_duplicates("sha256")
-    with replacing(_facts_file(cache_folder)) as aside:
-        decoded[["sha256", *FACTS]].to_parquet(aside)
+    _keep_facts(cache_folder, table[table.thumbnail.notna()].drop_duplicates("sha256"))
     return table
 
 
@@ -226,6 +224,14 @@ def _unread(name: str, problem: str) -> dict:
 
 def _facts_file(cache_folder: Path) -> Path:
     return cache_folder / "facts.parquet"
+
+
+def _keep_facts(cache_folder: Path, decoded: pd.DataFrame) -> None:
+    """Add to the facts that are kept; those of other photo roots stay."""
+    facts = decoded.set_index("sha256")[FACTS].to_dict("index")
+    kept = pd.DataFrame.from_dict(_known_facts(cache_folder) | facts, orient="index", columns=FACTS)
+    with replacing(_facts_file(cache_folder)) as aside:
+        kept.rename_axis("sha256").reset_index().astype({"dhash": "UInt64"}).to_parquet(aside)
 
 
 def _known_facts(cache_folder: Path) -> dict[str, dict]:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cholesky, qr, solve_triangular
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logsumexp
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ml.errors import DataError
 
@@ -49,6 +50,8 @@ class LinearHead:
         return expit(log_odds(features @ self.kernel + self.bias, self.positive)).astype(np.float32)
 
 
+# Two BLAS threads on a busy machine wait for each other: the same fit took four to five times as long.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_head(
     features: Floats, classes: ArrayLike, is_positive: NDArray[np.bool_], groups: NDArray[np.integer]
 ) -> LinearHead:
@@ -86,12 +89,15 @@ def fit_head(
     return LinearHead(tuple(names.tolist()), positive, kernel, bias, best.penalty)
 
 
-def build_classifier(backbone: keras.Model, head: LinearHead) -> keras.Model:
+def build_classifier(
+    backbone: keras.Model, head: LinearHead, canvas: tuple[int | None, int | None] = (None, None)
+) -> keras.Model:
     """Backbone and head as one network of built-in layers.
 
-    Input: uint8 RGB [N, height, width, 3]. Output: float32 [N, 1], what `LinearHead.predict` says of the features.
+    Input: uint8 RGB [N, *canvas, 3], of any size unless told. Output: float32 [N, 1], what `LinearHead.predict` says of
+    the features.
     """
-    image = layers.Input((None, None, 3), dtype="uint8", name="image")
+    image = layers.Input((*canvas, 3), dtype="uint8", name="image")
     softmax = layers.Dense(len(head.classes), activation="softmax", name="classes")
     positives = layers.Dense(1, use_bias=False, name="probability")
     model = keras.Model(image, positives(softmax(backbone(image))), name=f"{backbone.name}_classifier")

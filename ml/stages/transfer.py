@@ -50,7 +50,7 @@ def final_model(job: Job, choices: dict) -> keras.Model:
     rows = job.dataset.training
     given = features(job.dataset, rows.index, choices["backbone"], job.settings)
     head, _ = _fit(job, given, np.arange(len(rows)), choices)
-    return build_classifier(build_backbone(choices["backbone"]), head)
+    return build_classifier(build_backbone(choices["backbone"]), head, tuple(choices["canvas"]))
 
 
 def _judge(job: Job, given: np.ndarray, fold: int, choices: dict) -> Fold:

@@ -160,6 +160,19 @@ def test_interrupted_while_starting_leaves_nothing(installation: Installation) -
 
 
 @pytest.mark.slow
+def test_a_part_that_dies_ends_the_start_and_is_named(installation: Installation) -> None:
+    up = installation.start("up")
+    wait(lambda: installation.processes("mlflow"))
+    session = installation.session
+    os.kill(installation.processes("mlflow")[0], signal.SIGKILL)
+    output, _ = up.communicate(timeout=60)
+    assert up.returncode == 1
+    assert "mlflow ended unexpectedly (killed by SIGKILL)" in output
+    assert supervisor.members(session) == {}
+    assert "mlflow ended unexpectedly" in installation.run("down")[1]
+
+
+@pytest.mark.slow
 def test_a_demo_that_is_killed_leaves_nothing(installation: Installation) -> None:
     demo = installation.start("demo", "--photos", str(installation.photos))
     wait(lambda: installation.processes("airflow"))
@@ -170,7 +183,7 @@ def test_a_demo_that_is_killed_leaves_nothing(installation: Installation) -> Non
 
 
 @pytest.mark.slow
-def test_up_and_down_and_killed_in_between(installation: Installation) -> None:
+def test_up_twice_then_killed_then_a_demo_of_which_a_dag_fails(installation: Installation) -> None:
     status, output = installation.run("up")
     assert status == 0, output
     urls = [f"http://127.0.0.1:{port}" for port in (installation.airflow_port, installation.mlflow_port)]
@@ -190,19 +203,9 @@ def test_up_and_down_and_killed_in_between(installation: Installation) -> None:
     os.kill(first, signal.SIGKILL)
     wait(lambda: not supervisor.is_alive(first))
     assert supervisor.members(first)
-    status, output = installation.run("up")
-    assert status == 0, output
-    assert supervisor.members(first) == {}
-    second = installation.session
-
-    os.kill(installation.processes("scheduler")[0], signal.SIGKILL)
-    wait(lambda: supervisor.members(second) == {}, seconds=30)
-    status, output = installation.run("down")
-    assert status == 0
-    assert "scheduler ended unexpectedly (killed by SIGKILL)" in output
-
     status, output = installation.run("demo", "--photos", str(installation.photos))
     assert status == 1
+    assert supervisor.members(first) == {}
     assert "retrain_fox  promote  success" in output, output
     assert "ValueError: the tigers are gone" in output
     assert "retrain_tiger failed" in output

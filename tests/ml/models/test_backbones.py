@@ -12,7 +12,7 @@ from ml.models.backbones import BACKBONES, build_backbone, read_torch_weights
 
 @pytest.fixture(scope="module")
 def lite0() -> keras.Model:
-    return build_backbone("lite0")
+    return build_backbone("EfficientNetLite0")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_folded_batch_normalisation_equals_the_layers_of_the_paper() -> None:
     x = normalised(layers.ReLU(6.0)(x), depthwise, first + "_depthwise_conv", first + "_bn1")
     x = normalised(layers.ReLU(6.0)(x), project, first + "_project_conv", first + "_bn2")
 
-    folded = build_backbone("lite0")
+    folded = build_backbone("EfficientNetLite0")
     photo = gradient(64, 64).astype(np.float32)
     ours = keras.Model(folded.input, folded.get_layer("block_0").output)(photo)
     np.testing.assert_allclose(ours, keras.Model(image, x)(photo), atol=1e-3)
@@ -106,20 +106,20 @@ def test_loads_with_built_in_layers_alone(lite0: keras.Model, images: np.ndarray
 
 
 def test_an_unknown_backbone_is_refused() -> None:
-    with pytest.raises(ParameterError, match=r"lite0.*'vgg99'"):
+    with pytest.raises(ParameterError, match=r"EfficientNetLite0.*'vgg99'"):
         build_backbone("vgg99")
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbones, "LITE0_PACKAGE", "no_such_package")
     with pytest.raises(MissingWeightsError, match="no_such_package"):
-        build_backbone("lite0")
+        build_backbone("EfficientNetLite0")
 
 
 def test_weights_that_were_changed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbones, "LITE0_SHA256", "0" * 64)
     with pytest.raises(MissingWeightsError, match="sha256 0000"):
-        build_backbone("lite0")
+        build_backbone("EfficientNetLite0")
 
 
 class Evil:

@@ -146,10 +146,12 @@ def test_the_classifier_says_what_head_and_backbone_say_and_loads_anywhere(tmp_p
     features = np.asarray(backbone(images))
     head = fit(features, classes, classes == "fox")
 
-    build_classifier(backbone, head).save(tmp_path / "model.keras")
+    build_classifier(backbone, head, canvas=(12, 12)).save(tmp_path / "model.keras")
     model = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     probabilities = np.asarray(model(images))
     assert probabilities.shape == (40, 1)
     assert probabilities.dtype == np.float32
     assert model.input.dtype == "uint8"
+    assert model.input_shape == (None, 12, 12, 3)
+    assert build_classifier(backbone, head).input_shape == (None, None, None, 3)
     np.testing.assert_allclose(probabilities[:, 0], head.predict(features), atol=1e-4)
