@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,12 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
         retrains = [dag for dag in dags if dag.startswith(RETRAIN)]
         others = [dag for dag in dags if dag not in (VALIDATE, *retrains)]
         with Follower(airflow, settings, console, [VALIDATE, *retrains, *others]) as follower:
-            # All are on while the photos are validated: a changed dataset starts the DAGs that wait for it.
-            with _switched_on(airflow, [VALIDATE, *retrains]):
+            # A DAG that is on while the photos are validated starts when its dataset has changed; one whose
+            # schedule is due would start at once, before there is a dataset.
+            with _switched_on(airflow, [VALIDATE, *(dag for dag in retrains if not _is_due(airflow, dag))]):
                 follower.follow([VALIDATE], grace=0)
-                follower.follow(retrains, grace=GRACE)
+                with _switched_on(airflow, retrains):
+                    follower.follow(retrains, grace=GRACE)
             for dag in others:
                 with _switched_on(airflow, [dag]):
                     follower.follow([dag], grace=0)
@@ -171,11 +174,9 @@ class Follower:
             at = time.strftime("%H:%M:%S")
             self._print(f"{at}  {task['dag_id']}  {_name(task)}  {task['state'] or 'waiting'}")
         if failed:
-            # A task that waits for its next try shows that one's number already.
-            tried = max(1, task["try_number"] - (task["state"] == "up_for_retry"))
-            for text in _log(self.airflow, path, task, tried)[-20:]:
+            for text in _log(self.airflow, path, task)[-20:]:
                 self._print(f"  | {text}")
-            self._print(f"  The full log: {_log_file(self.settings, task, tried)}")
+            self._print(f"  The full log: {_log_file(self.settings, task)}")
 
     def _print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -260,6 +261,12 @@ def _dags(airflow: Airflow) -> list[str]:
     return dags
 
 
+def _is_due(airflow: Airflow, dag: str) -> bool:
+    """Whether the schedule of `dag` starts a run as soon as it is switched on."""
+    after = airflow.get(f"dags/{dag}")["next_dagrun_run_after"]
+    return after is not None and datetime.fromisoformat(after) <= datetime.now(UTC)
+
+
 @contextmanager
 def _switched_on(airflow: Airflow, dags: list[str]) -> Iterator[None]:
     """Switch `dags` on, and in the end those off again that were off: a demo leaves no schedule running."""
@@ -274,9 +281,9 @@ def _switched_on(airflow: Airflow, dags: list[str]) -> Iterator[None]:
                 airflow.patch(f"dags/{dag}", {"is_paused": True})
 
 
-def _log(airflow: Airflow, path: str, task: dict[str, Any], tried: int) -> list[str]:
+def _log(airflow: Airflow, path: str, task: dict[str, Any]) -> list[str]:
     """Return the lines of a task's log, less those on where Airflow found it and how it came to call the task."""
-    where = f"{path}/{task['task_id']}/logs/{tried}"
+    where = f"{path}/{task['task_id']}/logs/{task['try_number']}"
     try:
         answer = airflow.get(where, map_index=task["map_index"], full_content=True)
     except ServiceError as error:
@@ -292,10 +299,10 @@ def _log(airflow: Airflow, path: str, task: dict[str, Any], tried: int) -> list[
     return lines
 
 
-def _log_file(settings: Settings, task: dict[str, Any], tried: int) -> Path:
+def _log_file(settings: Settings, task: dict[str, Any]) -> Path:
     run = settings.home / "logs" / "tasks" / f"dag_id={task['dag_id']}" / f"run_id={task['dag_run_id']}"
     mapped = [f"map_index={task['map_index']}"] if task["map_index"] >= 0 else []
-    return run.joinpath(f"task_id={task['task_id']}", *mapped, f"attempt={tried}.log")
+    return run.joinpath(f"task_id={task['task_id']}", *mapped, f"attempt={task['try_number']}.log")
 
 
 def _key(run: dict[str, Any]) -> tuple[str, str]:

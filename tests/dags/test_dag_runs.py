@@ -1,0 +1,95 @@
+"""Whole DAG runs in one process, by `dag.test()`: tasks, XComs, mapping, skips and the teardown, without a scheduler."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml.data.sample import draw_samples
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+ANIMALS = '[elephant]\npositives = ["elephant/*"]\nnegatives = ["*/*"]\n'
+PROGRAM = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+sys.path.append(sys.argv[1])  # as the DAG processor does
+bag = DagBag(sys.argv[1])
+assert not bag.import_errors, bag.import_errors
+for dag_id, conf in json.loads(sys.argv[2]):
+    run = bag.dags[dag_id].test(run_conf=conf)
+    states = {}
+    for instance in run.get_task_instances():
+        states.setdefault(instance.task_id, []).append(str(instance.state))
+    print("RESULT", json.dumps({"state": str(run.state), "tasks": states}))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("airflow")
+    draw_samples(home / "drawings", per_class=15, others=4)
+    (home / "animals.toml").write_text(ANIMALS)
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "MENAGERIE_HOME": str(home),
+        "MENAGERIE_ANIMALS": str(home / "animals.toml"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    subprocess.run(["airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
+    return environment
+
+
+def run(environment: dict[str, str], *dags: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run DAGs one after the other; return the state of each run, and of its tasks."""
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(DAGS), json.dumps(dags)],
+        env=environment,
+        cwd=environment["MENAGERIE_HOME"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    results = [json.loads(line[7:]) for line in ended.stdout.splitlines() if line.startswith("RESULT ")]
+    assert len(results) == len(dags), ended.stdout[-3000:] + ended.stderr[-3000:]
+    return results
+
+
+def test_from_photos_to_a_champion_and_again(environment: dict[str, str]) -> None:
+    quick = {"baseline_epochs": 1, "map_photos": 60}
+    validated, unchanged, trained, again = run(
+        environment,
+        ("validate_images", {}),
+        ("validate_images", {}),
+        ("retrain_elephant", quick),
+        ("retrain_elephant", quick),
+    )
+    assert validated == {
+        "state": "success",
+        "tasks": {"scan": ["success"], "elephant.validate": ["success"], "elephant.publish": ["success"]},
+    }
+    assert unchanged["state"] == "success"
+    assert unchanged["tasks"]["elephant.publish"] == ["skipped"]
+    assert trained["state"] == "success"
+    assert {state for states in trained["tasks"].values() for state in states} == {"success"}
+    assert again["state"] == "success"
+    assert again["tasks"]["promote"] == ["success"]
+    assert again["tasks"]["announce"] == ["skipped"]
+
+
+def test_bad_photos_fail_at_once_and_a_retraining_without_a_dataset_too(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment = environment | {"MENAGERIE_HOME": str(tmp_path), "MENAGERIE_PHOTOS": str(tmp_path / "nowhere")}
+    scanned, trained = run(environment, ("validate_images", {}), ("retrain_elephant", {}))
+    assert scanned["state"] == "failed"
+    assert scanned["tasks"]["scan"] == ["failed"]
+    assert trained["state"] == "failed"
+    assert trained["tasks"]["prepare"] == ["failed"]
+    assert trained["tasks"]["report"] == ["skipped"]
