@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
 from ml import settings
 from ml.params import Params
@@ -22,6 +22,11 @@ TASKS: dict[str, Any] = {
         [RetryRule("ml.errors.NoRetryError", RetryAction.FAIL, reason="trying again can't mend it")]
     ),
 }
+
+
+def at(cron: str) -> CronTriggerTimetable:
+    """Return the schedule of a cron expression or preset; switching a DAG on starts nothing before its time."""
+    return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0))
 
 
 def form(params: type[Params]) -> dict[str, Param]:

@@ -1,12 +1,11 @@
 """Retrains one animal's classifier: `retrain_<animal>` for each table of animals.toml."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, get_current_context, task
+from airflow.sdk import AssetOrTimeSchedule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
-from defaults import TAG, TASKS, dag_run_of, dataset_asset, form, model_asset
+from defaults import TAG, TASKS, at, dag_run_of, dataset_asset, form, model_asset
 
 from ml import animals, settings
 from ml.params import RetrainParams
@@ -14,11 +13,12 @@ from ml.params import RetrainParams
 DOC = """
 ### Retrain the classifier of {animal}
 
-Runs when the accepted photos of {animal} change, and on the schedule `{schedule}`. It looks at the photos (t-SNE), judges a
-small network and pretrained ones in cross-validation, chooses the simplest that is as good as the best, and lets it meet the
-champion photo by photo. **A worse model never takes the champion's place**; a tie keeps it.
+Runs when the accepted photos of {animal} change, and on the schedule `{schedule}`. It looks at the photos (t-SNE), judges
+a small network and pretrained ones in cross-validation, chooses the simplest that is as good as the best, and lets it
+meet the champion photo by photo. **A worse model never takes the champion's place**; a tie keeps it.
 
-Everything is kept in the MLflow experiment `{animal}`: numbers, curves, pictures, and `report.html` with the run of this DAG run.
+Everything is kept in the MLflow experiment `{animal}`: numbers, curves, pictures, and, with the run of this DAG run,
+`report.html`.
 Work that an earlier run did for the same photos and settings is not done again, unless *Compute again* is ticked.
 """
 
@@ -28,10 +28,7 @@ def retrain(animal: str, schedule: str) -> None:
 
     @dag(
         dag_id=f"retrain_{animal}",
-        schedule=AssetOrTimeSchedule(
-            timetable=CronTriggerTimetable(schedule, timezone="UTC"), assets=[dataset_asset(animal)]
-        ),
-        start_date=datetime(2026, 1, 1),
+        schedule=AssetOrTimeSchedule(timetable=at(schedule), assets=[dataset_asset(animal)]),
         catchup=False,
         max_active_runs=1,
         params=form(RetrainParams),
@@ -116,7 +113,7 @@ def retrain(animal: str, schedule: str) -> None:
         decided = promote(job, compared)
         announce(decided)
         everything = [explored, judged, transferred, compared, decided]
-        # As a teardown it runs whatever happened, and doesn't hide a failure: it has no say in the state of the DAG run.
+        # As a teardown it runs whatever happened, and hides no failure: it has no say in the DAG run's state.
         decided >> report(job, everything).as_teardown()
 
     retrain_animal()

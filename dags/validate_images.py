@@ -1,11 +1,10 @@
 """Guards the photos: reads them, holds them against what is expected, and announces the datasets that changed."""
 
-from datetime import datetime
 from typing import Any
 
 from airflow.sdk import dag, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowSkipException
-from defaults import TAG, TASKS, dag_run_of, dataset_asset, form
+from defaults import TAG, TASKS, at, dag_run_of, dataset_asset, form
 
 from ml import animals, settings
 from ml.params import ValidateParams
@@ -17,14 +16,13 @@ Reads every photo below the photo root once, leaves out those that can't be used
 animal's dataset as a whole. A dataset that passes becomes the **accepted** one. If it differs from the last,
 `dataset://<animal>` is updated, which starts the retraining of that animal. If nothing changed, `publish` is skipped.
 
-What was left out and why: the log of `validate`, the MLflow run of the validation, or Data Docs (their address is in the log).
+What was left out and why: the log of `validate`, the MLflow run of the validation, or Data Docs (the log says where).
 """
 
 
 @dag(
     dag_id="validate_images",
-    schedule="@daily",
-    start_date=datetime(2026, 1, 1),
+    schedule=at("@daily"),
     catchup=False,
     max_active_runs=1,
     params=form(ValidateParams),

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn
 
 from ml import demo, settings, stack
-from ml.data.sources import fetch_photos
+from ml.data.sources import COURSE_SET_URL, fetch_photos
 from ml.environment import environment
 from ml.errors import MenagerieError, ParameterError
 
@@ -83,8 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("folder", type=Path, metavar="DIR")
     sample.set_defaults(run=_sample)
 
-    download = commands.add_parser("download", help="fetch an archive of photos, and unpack it")
-    download.add_argument("source", help="the URL or the path of a zip or tar archive")
+    download = commands.add_parser("download", help="fetch an archive of photos (the course's own), and unpack it")
+    download.add_argument(
+        "source",
+        nargs="?",
+        default=COURSE_SET_URL,
+        help="the URL or the path of a zip or tar archive (default: %(default)s)",
+    )
     download.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="(default: MENAGERIE_PHOTOS)")
     download.set_defaults(run=_download)
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +55,10 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
         retrains = [dag for dag in dags if dag.startswith(RETRAIN)]
         others = [dag for dag in dags if dag not in (VALIDATE, *retrains)]
         with Follower(airflow, settings, console, [VALIDATE, *retrains, *others]) as follower:
-            # A DAG that is on while the photos are validated starts when its dataset has changed; one whose
-            # schedule is due would start at once, before there is a dataset.
-            with _switched_on(airflow, [VALIDATE, *(dag for dag in retrains if not _is_due(airflow, dag))]):
+            # All are on while the photos are validated: a DAG whose dataset has changed starts by itself.
+            with _switched_on(airflow, [VALIDATE, *retrains]):
                 follower.follow([VALIDATE], grace=0)
-                with _switched_on(airflow, retrains):
-                    follower.follow(retrains, grace=GRACE)
+                follower.follow(retrains, grace=GRACE)
             for dag in others:
                 with _switched_on(airflow, [dag]):
                     follower.follow([dag], grace=0)
@@ -259,12 +256,6 @@ def _dags(airflow: Airflow) -> list[str]:
     if VALIDATE not in dags:
         raise MenagerieError(f"Expected the DAG {VALIDATE} in {dags_folder()}. Received: {', '.join(dags) or 'none'}")
     return dags
-
-
-def _is_due(airflow: Airflow, dag: str) -> bool:
-    """Whether the schedule of `dag` starts a run as soon as it is switched on."""
-    after = airflow.get(f"dags/{dag}")["next_dagrun_run_after"]
-    return after is not None and datetime.fromisoformat(after) <= datetime.now(UTC)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a person may choose when triggering a DAG: one definition for the form, the command line, REST and the stages."""
+"""What a person may choose when triggering a DAG: one definition for the form, the terminal, REST and the stages."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -54,10 +54,18 @@ class ValidateParams(Params):
         32, ge=8, le=1024, title="Smallest side", description="Photos with a side of fewer pixels are left out."
     )
     fewest_photos: int = Field(
-        10, ge=2, le=100_000, title="Fewest photos", description="Photos that each animal and its others must have at least."
+        10,
+        ge=2,
+        le=100_000,
+        title="Fewest photos",
+        description="Photos that each animal and its others must have at least.",
     )
     most_left_out: float = Field(
-        0.2, ge=0, le=1, title="Most left out", description="Share of photos that may be left out before validation fails."
+        0.2,
+        ge=0,
+        le=1,
+        title="Most left out",
+        description="Share of photos that may be left out before validation fails.",
     )
     emit: bool = Field(
         False, title="Retrain in any case", description="Announce every dataset that passes, even if nothing changed."
@@ -88,5 +96,7 @@ class RetrainParams(Params):
         1000, ge=20, le=20_000, title="Photos on the t-SNE map", description="All of the animal, others drawn evenly."
     )
     force: bool = Field(
-        False, title="Compute again", description="Don't reuse what an earlier run found for the same photos and settings."
+        False,
+        title="Compute again",
+        description="Don't reuse what an earlier run found for the same photos and settings.",
     )

@@ -62,9 +62,11 @@ class StageRun:
 
     def child(self, name: str, metrics: Mapping[str, float], curves: Mapping[str, list[float]] | None = None) -> None:
         """Log a fold or a trial as a finished run of its own: its numbers, and its curves (one value an epoch)."""
-        tags = {_PARENT: self.id, _TAG + "stage": name.split()[0]}
+        tags = {_PARENT: self.id, _TAG + "stage": name.split(maxsplit=1)[0]}
         run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
-        points = [(metric, value, step) for metric, values in (curves or {}).items() for step, value in enumerate(values)]
+        points = [
+            (metric, value, step) for metric, values in (curves or {}).items() for step, value in enumerate(values)
+        ]
         _log_batch(self._client, run.info.run_id, [*((k, v, 0) for k, v in metrics.items()), *points])
         self._client.set_terminated(run.info.run_id)
 
@@ -125,7 +127,8 @@ class Tracker:
                 httpx.get(f"{uri}/health", timeout=10).raise_for_status()
             except httpx.HTTPError as error:
                 raise ServiceError(
-                    f"Expected an MLflow server at {uri}. Received: {error}. Start it (make up), or set MLFLOW_TRACKING_URI."
+                    f"Expected an MLflow server at {uri}. Received: {error}. "
+                    "Start it (make up), or set MLFLOW_TRACKING_URI."
                 ) from error
 
     @cached_property

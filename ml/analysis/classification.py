@@ -53,9 +53,7 @@ def balanced_draws(
     n = min(labels.sum(), (~labels).sum())
     rng = np.random.default_rng(seed)
     sides = [np.flatnonzero(labels), np.flatnonzero(~labels)]
-    return [
-        np.sort(np.concatenate([draw_evenly(side, classes, n, rng) for side in sides])) for _ in range(draws)
-    ]
+    return [np.sort(np.concatenate([draw_evenly(side, classes, n, rng) for side in sides])) for _ in range(draws)]
 
 
 def draw_weights(draws: Sequence[IntArray], n_photos: int) -> FloatArray:
@@ -176,9 +174,7 @@ def evaluate(
     chosen = balanced_draws(labels, classes, seed, draws)
     weights = draw_weights(chosen, len(labels))
 
-    by_fold = [
-        pd.Series(correct[draw].astype(float)).groupby(np.asarray(folds)[draw]).mean() for draw in chosen
-    ]
+    by_fold = [pd.Series(correct[draw].astype(float)).groupby(np.asarray(folds)[draw]).mean() for draw in chosen]
     n = float(weights.sum())
     low, high = wilson_interval(float(weights @ correct), n)
     return {

@@ -16,8 +16,8 @@ PCA_DIMENSIONS = 50
 
 
 def map_sample(labels: BoolArray, classes: StrArray, seed: int, limit: int = MAP_LIMIT) -> IntArray:
-    """Sorted indices of the photos that a map takes: at most `limit`, all of the animal if they are no more than half of
-    that, and others drawn evenly over their classes."""
+    """Sorted indices of the photos that a map takes, at most `limit`: all of the animal, if they are no more than half
+    of that, and others drawn evenly over their classes."""
     rng = np.random.default_rng(seed)
     animal = draw_evenly(np.flatnonzero(labels), classes, limit // 2, rng)
     others = draw_evenly(np.flatnonzero(~labels), classes, limit - len(animal), rng)
@@ -34,9 +34,7 @@ def tsne(features: FloatArray, seed: int, perplexity: float = 30.0) -> npt.NDArr
     Raises DataError for fewer than 4 photos.
     """
     if len(features) < 4:
-        raise DataError(
-            f"Expected at least 4 photos for a map. Received: features of shape {np.shape(features)}."
-        )
+        raise DataError(f"Expected at least 4 photos for a map. Received: features of shape {np.shape(features)}.")
     # One thread: t-SNE takes all cores whatever n_jobs says, and they wait for each other on a busy machine.
     with threadpool_limits(limits=1):
         standard = StandardScaler().fit_transform(np.asarray(features, dtype=np.float32))

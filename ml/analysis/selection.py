@@ -21,9 +21,7 @@ NOT_WORSE_MARGIN = 0.01  # of balanced accuracy: one photo in a hundred
 INTERVAL = (0.025, 0.975)
 
 
-def one_standard_error(
-    scores: Sequence[float], standard_errors: Sequence[float], complexities: Sequence[float]
-) -> int:
+def one_standard_error(scores: Sequence[float], standard_errors: Sequence[float], complexities: Sequence[float]) -> int:
     """Index of the simplest candidate within one standard error of the best (Breiman 1984, section 3.4.3).
 
     The standard error is the best one's. Of equally simple candidates the better is taken, then the first.
@@ -115,8 +113,7 @@ def _balanced_accuracy(weights: FloatArray, matrix: FloatArray, labels: BoolArra
     """Weights [R, N], correctness [N, C] -> mean of the sides' accuracies [R, C]; NaN for an empty side."""
     with np.errstate(invalid="ignore"):
         positives, negatives = (
-            weights[:, side] @ matrix[side] / weights[:, side].sum(axis=1, keepdims=True)
-            for side in (labels, ~labels)
+            weights[:, side] @ matrix[side] / weights[:, side].sum(axis=1, keepdims=True) for side in (labels, ~labels)
         )
     return np.asarray((positives + negatives) / 2)
 
@@ -223,9 +220,7 @@ def decide(
     if comparison.high < 0:
         return Decision(False, f"Not promoted: worse than the champion ({numbers}).")
     if not_worse:
-        return Decision(
-            False, f"Not promoted: not worse than the champion, nor simpler ({numbers}; {sizes})."
-        )
+        return Decision(False, f"Not promoted: not worse than the champion, nor simpler ({numbers}; {sizes}).")
     worse_by = f"may be worse by more than {100 * margin:.1f} points"
     return Decision(False, f"Not promoted: it isn't shown to be better, and {worse_by} ({numbers}).")
 

@@ -11,6 +11,8 @@ import pandas as pd
 from ml.data import cache, manifest, photos
 from ml.errors import DataError
 
+Indices = Sequence[int] | np.ndarray | pd.Index
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -38,7 +40,7 @@ class Dataset:
         return kept if kept is not None else _decode_again(row, self.cache)
 
     def images(
-        self, indices: Sequence[int], height: int, width: int, padding: tuple[int, int, int] | None = None
+        self, indices: Indices, height: int, width: int, padding: tuple[int, int, int] | None = None
     ) -> np.ndarray:
         """Return the photos at one size, uint8 [N, height, width, 3]: see `ml.data.photos.resize`."""
         images = np.empty((len(indices), height, width, 3), np.uint8)

@@ -142,9 +142,7 @@ def draw_bust(pen: Pen, animal: Animal, rng: np.random.Generator) -> None:
     (_face if front else _profile)(pen.at(0, 1, rng.uniform(-0.15, 0.15)), animal, rng)
 
 
-def _mark(
-    pen: Pen, skin: Skin, animal: Animal, span: float, rng: np.random.Generator, size: float = 0.034
-) -> None:
+def _mark(pen: Pen, skin: Skin, animal: Animal, span: float, rng: np.random.Generator, size: float = 0.034) -> None:
     """The animal's marks on a skin about `span` times as long as wide; spots have the radius `size`."""
     if animal.marks == "spots":
         count = round(34 * span)

@@ -154,9 +154,7 @@ def _tree(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
             pen.blob(np.array([-half, half, -0.4j]) - 1j * level, leaves)
 
 
-def _scattered(
-    rng: np.random.Generator, count: int, width: float, top: float, bottom: float
-) -> Iterator[complex]:
+def _scattered(rng: np.random.Generator, count: int, width: float, top: float, bottom: float) -> Iterator[complex]:
     """Places in a strip of the picture, from the back to the front."""
     ys = np.sort(rng.uniform(top, max(top, bottom), count))
     return (complex(x, y) for x, y in zip(rng.uniform(0, width, count), ys, strict=True))

@@ -97,8 +97,8 @@ def require_dataset(
     """Check a manifest as a whole; return warnings (drift since the `previous` manifest), and the outcome.
 
     Raises:
-        DataError: fewer than `fewest` photos of a kind, a class balance no classifier can learn from, a larger share than
-            `most_left_out` of photos left out, or a group of near-duplicates cut by a fold.
+        DataError: fewer than `fewest` photos of a kind, a class balance no classifier can learn from, more than the
+            share `most_left_out` of photos left out, or a group of near-duplicates cut by a fold.
     """
     gxe = _expectations()
     used = manifest.reason == ""
@@ -196,7 +196,9 @@ def _validate(name: str, frame: pd.DataFrame, checks: list[Check], docs: Path) -
     asset = context.data_sources.add_or_update_pandas(name).add_dataframe_asset(name)
     batch = asset.add_batch_definition_whole_dataframe(name)
     suite = context.suites.add_or_update(gx.ExpectationSuite(name, [check.expectation for check in checks]))
-    definition = context.validation_definitions.add_or_update(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+    definition = context.validation_definitions.add_or_update(
+        gx.ValidationDefinition(name=name, data=batch, suite=suite)
+    )
     checkpoint = context.checkpoints.add_or_update(
         gx.Checkpoint(
             name=name,
@@ -217,4 +219,3 @@ def _validate(name: str, frame: pd.DataFrame, checks: list[Check], docs: Path) -
             offenders = [row["path"] for row in found.result.get("unexpected_index_list") or []]
             failed.append((check, offenders, found.result.get("observed_value")))
     return Outcome(failed, Path(site["site_url"].removeprefix("file://")))
-

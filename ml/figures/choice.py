@@ -47,16 +47,12 @@ def candidates(
         accuracy, low, high = expected
         axes.axvspan(low, high, color=PALE, alpha=0.6, linewidth=0)
         axes.axvline(accuracy, color=QUIET, linewidth=1.2, linestyle=(0, (4, 3)))
-        axes.set_xlabel(
-            f"accuracy; dashed: {accuracy:.1%}, to be expected of the chosen one, corrected for the choice"
-        )
+        axes.set_xlabel(f"accuracy; dashed: {accuracy:.1%}, to be expected of the chosen one, corrected for the choice")
     for place, index in enumerate(order):
         name = names[index]
         colour = ANIMAL if name == chosen else OTHER if name == champion else QUIET
         marker = "D" if name == champion else "o"
-        axes.plot(
-            [lows[index], highs[index]], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt"
-        )
+        axes.plot([lows[index], highs[index]], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
         axes.plot(accuracies[index], place, marker, color=colour, markersize=8, markeredgecolor="white")
         axes.annotate(
             f"{accuracies[index]:.1%}",
@@ -108,9 +104,7 @@ def paired_comparison(
     left.plot([low, high], [0, 0], color=colour, linewidth=3, solid_capstyle="butt")
     left.plot(difference, 0, "o", color=colour, markersize=10, markeredgecolor="white")
     left.set(xlim=(-reach, reach), ylim=(-0.8, 0.9), yticks=[])
-    left.set_title(
-        f"balanced accuracy: {100 * difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, 95 %)"
-    )
+    left.set_title(f"balanced accuracy: {100 * difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, 95 %)")
     left.set_xlabel("←  champion better        points        challenger better  →")
     left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.1f}" if value else "0"))
     left.spines["left"].set_visible(False)

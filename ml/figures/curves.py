@@ -74,13 +74,9 @@ def confusion_matrix(matrices: Mapping[str, FloatArray], animal: str) -> Figure:
     """
     figure = new_figure(4.1, f"Answers for {animal} against the truth")
     ticks = ["other", animal]
-    for axes, (name, matrix) in zip(
-        figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True
-    ):
+    for axes, (name, matrix) in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
-        axes.imshow(
-            shares, cmap=LinearSegmentedColormap.from_list("shares", ["white", OTHER]), vmin=0, vmax=1
-        )
+        axes.imshow(shares, cmap=LinearSegmentedColormap.from_list("shares", ["white", OTHER]), vmin=0, vmax=1)
         for row, column in np.ndindex(2, 2):
             colour = "white" if shares[row, column] > 0.5 else INK
             number = f"{matrix[row, column]:,.1f}".removesuffix(".0")
@@ -114,19 +110,13 @@ def roc_curve(labels: BoolArray, probabilities: FloatArray, weights: FloatArray,
     balanced = (f"balanced draws of {photos(weights.sum())}", weights, ANIMAL)
     reach = 0.02
     for name, weight, colour in (everything, balanced):
-        false_alarms, found, _ = metrics.roc_curve(
-            labels, probabilities, sample_weight=weight, drop_intermediate=False
-        )
+        false_alarms, found, _ = metrics.roc_curve(labels, probabilities, sample_weight=weight, drop_intermediate=False)
         area = metrics.roc_auc_score(labels, probabilities, sample_weight=weight)
-        point = [
-            np.average(probabilities[side] >= THRESHOLD, weights=weight[side]) for side in (~labels, labels)
-        ]
+        point = [np.average(probabilities[side] >= THRESHOLD, weights=weight[side]) for side in (~labels, labels)]
         reach = next(r for r in CORNERS if r >= min(max(reach, point[0], 1 - point[1]), 1))
         for axes in (whole, corner):
             axes.plot(false_alarms, found, color=colour, label=f"{name}: area {area:.4f}")
-            axes.plot(
-                *point, "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=3
-            )
+            axes.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=3)
     whole.plot([0, 1], [0, 1], color=PALE, zorder=0)
     whole.legend(loc="lower right")
     whole.set(title="whole curve (dot: threshold 0.5)", xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")

@@ -59,19 +59,14 @@ def tsne_maps(maps: Mapping[str, Map], classes: StrArray, animal: str) -> Figure
 
 def _muted(n: int) -> list[Colour]:
     """`n` quiet colours around the circle of hues, light and dark in turn, away from the animal's."""
-    return [
-        colorsys.hls_to_rgb(0.14 + 0.8 * place / max(n, 1), (0.72, 0.84)[place % 2], 0.38)
-        for place in range(n)
-    ]
+    return [colorsys.hls_to_rgb(0.14 + 0.8 * place / max(n, 1), (0.72, 0.84)[place % 2], 0.38) for place in range(n)]
 
 
 def _compact(points: FloatArray, classes: StrArray) -> dict[str, FloatArray]:
     """The classes that keep together, and the middle of each: class -> [2]."""
     middles = {name: np.median(points[classes == name], axis=0) for name in np.unique(classes)}
     whole = _spread(points, np.median(points, axis=0))
-    return {
-        name: mid for name, mid in middles.items() if _spread(points[classes == name], mid) < COMPACT * whole
-    }
+    return {name: mid for name, mid in middles.items() if _spread(points[classes == name], mid) < COMPACT * whole}
 
 
 def _spread(points: FloatArray, middle: FloatArray) -> float:

@@ -26,9 +26,7 @@ TITLE_HEIGHT = 0.5
 
 
 @house_style
-def contact_sheet(
-    images: Sequence[Image], captions: Sequence[str], title: str, columns: int = COLUMNS
-) -> Figure:
+def contact_sheet(images: Sequence[Image], captions: Sequence[str], title: str, columns: int = COLUMNS) -> Figure:
     """The photos side by side, each above its caption: uint8[height, width, 3] of any sizes and shapes."""
     figure = new_figure(TITLE_HEIGHT + _height(captions, columns), title)
     _grid(figure, images, captions, columns)

@@ -77,9 +77,7 @@ def new_figure(height: float, title: str) -> Figure:
     """An empty figure of report width and `height` inches, under a title that is wrapped to fit."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[call-arg, union-attr]
-    figure.suptitle(
-        textwrap.fill(title, TITLE_CHARACTERS), x=0.012, ha="left", fontsize=12, fontweight="bold"
-    )
+    figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS), x=0.012, ha="left", fontsize=12, fontweight="bold")
     return figure
 
 

@@ -228,5 +228,7 @@ def read_torch_weights(path: Path) -> Weights:
 # with which the convolutions pad too. The sides are multiples of 32, the network's stride.
 BACKBONES = {
     backbone.name: backbone
-    for backbone in (Backbone("EfficientNetLite0", canvas=(256, 256), padding=(127, 127, 127), build=efficientnet_lite0),)
+    for backbone in (
+        Backbone("EfficientNetLite0", canvas=(256, 256), padding=(127, 127, 127), build=efficientnet_lite0),
+    )
 }

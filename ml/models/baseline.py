@@ -9,8 +9,8 @@ SIDE = 64
 def build_baseline(side: int = SIDE, learning_rate: float = 1e-3) -> keras.Model:
     """Return a compiled network: one convolution, one pooling, one dense layer of 100.
 
-    Input: uint8 RGB [N, side, side, 3]; output: float32 [N, 1], the probability of the animal. While training, photos are
-    mirrored and shifted at random.
+    Input: uint8 RGB [N, side, side, 3]; output: float32 [N, 1], the probability of the animal. While training, photos
+    are mirrored and shifted at random.
     """
     photo = keras.Input((side, side, 3), dtype="uint8")
     x = layers.Rescaling(1 / 127.5, -1)(photo)

@@ -17,7 +17,9 @@ def multiply_adds(model: keras.Model, height: int, width: int) -> float:
         if isinstance(layer, layers.DepthwiseConv2D):
             total += math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size)
         elif isinstance(layer, layers.Conv2D):
-            total += math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size) * layer.input.shape[-1] // layer.groups
+            total += (
+                math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size) * layer.input.shape[-1] // layer.groups
+            )
         elif isinstance(layer, layers.Dense):
             total += layer.input.shape[-1] * layer.units
     return total / 1e6

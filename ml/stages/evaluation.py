@@ -12,7 +12,9 @@ from ml.training import Fold
 OUT_OF_FOLD = "out_of_fold"
 
 
-def report(run: StageRun, dataset: Dataset, folds: list[Fold], probabilities: np.ndarray, seed: int) -> dict[str, float]:
+def report(
+    run: StageRun, dataset: Dataset, folds: list[Fold], probabilities: np.ndarray, seed: int
+) -> dict[str, float]:
     """Log everything about the out-of-fold `probabilities` of `dataset.training`; return the metrics."""
     rows = dataset.training
     labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
@@ -33,17 +35,17 @@ def report(run: StageRun, dataset: Dataset, folds: list[Fold], probabilities: np
 
 
 def out_of_fold(dataset: Dataset, probabilities: np.ndarray) -> pd.DataFrame:
-    """Return one row a training photo: what identifies it, its truth, and the probability given by the fold it is in."""
+    """Return one row a training photo: what identifies it, its truth, and the probability that its fold gave."""
     rows = dataset.training[["sha256", "path", "label", "class", "fold", "group"]]
     return rows.assign(probability=probabilities)
 
 
 def sentence(metrics: dict[str, float]) -> str:
     """Return the accuracy with its interval and the numbers of photos, in words."""
+    one_draw = 2 * min(metrics["n_positives"], metrics["n_photos"] - metrics["n_positives"])
     return (
         f"accuracy {metrics['cv_accuracy_mean']:.1%} (95 % interval {metrics['cv_accuracy_low']:.1%} to "
-        f"{metrics['cv_accuracy_high']:.1%}, {2 * min(metrics['n_positives'], metrics['n_photos'] - metrics['n_positives']):.0f} "
-        f"photos a balanced draw), ROC-AUC {metrics['cv_all_roc_auc']:.4f} on all {metrics['n_photos']:.0f} photos"
+        f"{metrics['cv_accuracy_high']:.1%}, {one_draw:.0f} photos a balanced draw), ROC-AUC {metrics['cv_all_roc_auc']:.4f} on all {metrics['n_photos']:.0f} photos"
     )
 
 

@@ -35,7 +35,9 @@ def run(job: Job) -> StageResult:
         maps, metrics = {}, {}
         for name, points in spaces.items():
             flat = embedding.tsne(points, job.params.seed)
-            known = [embedding.separability(space, labels, classes, groups, job.params.seed) for space in (points, flat)]
+            known = [
+                embedding.separability(space, labels, classes, groups, job.params.seed) for space in (points, flat)
+            ]
             maps[name] = figures.Map(flat, *known)
             metrics[f"separability_{name.replace(' ', '_')}"] = known[0]
         stage.figure("tsne", figures.tsne_maps(maps, classes, job.animal))

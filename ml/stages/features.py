@@ -2,12 +2,11 @@
 
 import logging
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
 from ml.data import cache
-from ml.data.datasets import Dataset
+from ml.data.datasets import Dataset, Indices
 from ml.settings import Settings
 
 BATCH = 32
@@ -15,7 +14,7 @@ BATCH = 32
 log = logging.getLogger(__name__)
 
 
-def features(dataset: Dataset, indices: Sequence[int], backbone: str, settings: Settings) -> np.ndarray:
+def features(dataset: Dataset, indices: Indices, backbone: str, settings: Settings) -> np.ndarray:
     """Return the features of photos `indices` of `dataset.rows`, float32 [N, D]."""
     from ml.models.backbones import BACKBONES
 
@@ -27,7 +26,7 @@ def features(dataset: Dataset, indices: Sequence[int], backbone: str, settings: 
     )
 
 
-def _forward(dataset: Dataset, indices: Sequence[int], name: str) -> np.ndarray:
+def _forward(dataset: Dataset, indices: Indices, name: str) -> np.ndarray:
     import keras
 
     from ml.models.backbones import BACKBONES, build_backbone

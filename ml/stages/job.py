@@ -100,9 +100,7 @@ def perform(
             run.log(params=choices)
             found = work(run, checkpoints)
             run.log(found.metrics)
-            result = StageResult(
-                stage, job.animal, job.digest, run.id, found.metrics, found.candidates, found.summary
-            )
+            result = StageResult(stage, job.animal, job.digest, run.id, found.metrics, found.candidates, found.summary)
             job.tracker.keep_result(result)
         training.forget(checkpoints)
     job.tracker.link(job.parent, result)

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def run(job: Job, comparison: StageResult) -> StageResult:
-    """Decide, train the winner on all folds, check it, register it, and make it champion; each step only after the last.
+    """Decide, train the winner on all folds, check it, register it, and make it champion; each step after the last.
 
     The metric `promoted` is 1 if the champion changed. A tie keeps the champion.
     """
@@ -51,7 +51,11 @@ def run(job: Job, comparison: StageResult) -> StageResult:
         registered = stage.register(model, job.classifier_name, _tags(job, candidate, comparison))
         job.tracker.set_alias(registered, CHALLENGER)
         faults = _guard(job, stage, model, candidate.settings["padding"], table)
-        reason = f"Not promoted, version {registered.version} stays challenger: {'; '.join(faults)}." if faults else decision.reason
+        reason = (
+            f"Not promoted, version {registered.version} stays challenger: {'; '.join(faults)}."
+            if faults
+            else decision.reason
+        )
         stage.tag("decision", reason)
         if faults:
             return Findings(reason, metrics | {"promoted": 0.0})
@@ -104,10 +108,12 @@ def _meet(
 def _champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion) -> pd.DataFrame:
     """Return the photos on which both can be judged fairly, with the champion's probability in the column `champion`.
 
-    Photos that it knew: its own out-of-fold prediction, unless they have changed fold since. New photos: it says itself.
+    Photos that it knew: its own out-of-fold prediction, unless they have changed fold since. New ones: it says itself.
     """
     known = job.tracker.read_table(champion.run_id, OUT_OF_FOLD)[["sha256", "fold", "probability"]]
-    both = table.merge(known.rename(columns={"probability": "champion"}), on="sha256", how="left", suffixes=("", "_then"))
+    both = table.merge(
+        known.rename(columns={"probability": "champion"}), on="sha256", how="left", suffixes=("", "_then")
+    )
     new = both.champion.isna()
     if new.any():
         log.info("%d photos are new to the champion, version %s: it judges them now", new.sum(), champion.version)
@@ -128,8 +134,10 @@ def _final_model(job: Job, candidate: Candidate) -> keras.Model:
 def _predict(
     job: Job, model: keras.Model, indices: np.ndarray, padding: list[int] | None, change: Change | None = None
 ) -> np.ndarray:
-    """Return the model's probabilities for photos `indices` of the dataset's rows, each changed by `change`, float32 [K]."""
-    images = job.dataset.images(indices, *model.input_shape[1:3], tuple(padding) if padding else None)
+    """Return the model's probabilities for photos `indices` of the rows, each changed by `change`: float32 [K]."""
+    height, width = model.input_shape[1:3]
+    red, green, blue = padding or (0, 0, 0)
+    images = job.dataset.images(indices, height, width, (red, green, blue) if padding else None)
     if change:
         images = np.stack([change(image) for image in images])
     return model.predict(images, batch_size=32, verbose=0)[:, 0]
@@ -143,9 +151,7 @@ def _holdout(job: Job, model: keras.Model, padding: list[int] | None) -> dict[st
     return classification.holdout_metrics(labels, _predict(job, model, held_out, padding))
 
 
-def _guard(
-    job: Job, stage: StageRun, model: keras.Model, padding: list[int] | None, table: pd.DataFrame
-) -> list[str]:
+def _guard(job: Job, stage: StageRun, model: keras.Model, padding: list[int] | None, table: pd.DataFrame) -> list[str]:
     """Return what the model fails at: mirrored and re-compressed photos, and the other animals' photos."""
     rows = job.dataset.training
     (drawn,) = classification.balanced_draws(

@@ -89,7 +89,7 @@ def _candidates(job: Job, results: Sequence[StageResult]) -> str:
     table = job.tracker.read_table(comparison.run_id, "candidates")
     shown = table[["candidate", *PROTOCOLS]].rename(columns=PROTOCOLS)
     formats = {column: _format(column) for column in shown.columns if column != "candidate"}
-    return shown.to_html(index=False, border=0, formatters=formats, classes="numbers")
+    return shown.to_html(index=False, border=0, formatters=formats, classes="numbers")  # type: ignore[arg-type]
 
 
 def _format(column: str) -> Callable[[float], str]:

@@ -45,7 +45,9 @@ def scan(params: ValidateParams, settings: Settings) -> dict[str, str]:
     return {"root": str(root), "scan": name}
 
 
-def run(animal: str, scanned: dict[str, str], params: ValidateParams, settings: Settings, dag_run: DagRun) -> StageResult:
+def run(
+    animal: str, scanned: dict[str, str], params: ValidateParams, settings: Settings, dag_run: DagRun
+) -> StageResult:
     """Hold one animal's photos against what is expected of them, and write the manifest, not yet accepted.
 
     Raises:
@@ -60,9 +62,7 @@ def run(animal: str, scanned: dict[str, str], params: ValidateParams, settings: 
         drafted = manifest.draft(table, animal_named(animal, settings))
         reasons, photo_outcome = validation.refuse_photos(drafted, docs, params.smallest_side)
         made = manifest.accept(drafted, reasons, previous, params.folds)
-        warnings, outcome = validation.require_dataset(
-            made, previous, docs, params.fewest_photos, params.most_left_out
-        )
+        warnings, outcome = validation.require_dataset(made, previous, docs, params.fewest_photos, params.most_left_out)
     except DataError as error:
         _record(animal, before or "none", settings, dag_run, params, [docs_index(docs)], None, str(error))
         raise
@@ -127,4 +127,3 @@ def _record(
             stage.table("manifest", made.drop(columns=["thumbnail", "dhash"]))
     tracker.close_run(parent, made is not None, remark)
     return parent
-

@@ -1,4 +1,4 @@
-"""Whole DAG runs in one process, by `dag.test()`: tasks, XComs, mapping, skips and the teardown, without a scheduler."""
+"""Whole DAG runs in one process, by `dag.test()`: tasks, XComs, mapping, skips and teardown, without a scheduler."""
 
 import json
 import os

@@ -64,7 +64,9 @@ print(time.process_time() - started, *[module for module in {HEAVY!r} if module 
 
 
 def test_importing_a_module_does_nothing(tmp_path: Path) -> None:
-    program = "import ml.settings, ml.animals, ml.params, ml.results, ml.tracking, ml.stages, ml.cli, os; print(os.listdir())"
+    program = (
+        "import ml.settings, ml.animals, ml.params, ml.results, ml.tracking, ml.stages, ml.cli, os; print(os.listdir())"
+    )
     environment = {"MENAGERIE_HOME": str(tmp_path / "home"), "PATH": ""}
     answer = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path, env=environment

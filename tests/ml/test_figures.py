@@ -96,9 +96,7 @@ def test_mistakes_show_the_surest_first_and_count_the_rest(rng):
     probabilities = np.array([0.3, 0.1, *np.linspace(0.5, 0.98, 9)])
     classes = np.where(labels, "fox", "wolf")
     paths = [f"a/long/folder/name/{i}.jpg" for i in range(11)]
-    figure = figures.mistakes(
-        photos(rng, 11), labels, probabilities, classes, paths, "fox", 500, rows=1, columns=6
-    )
+    figure = figures.mistakes(photos(rng, 11), labels, probabilities, classes, paths, "fox", 500, rows=1, columns=6)
     rendered(figure)
     written = texts(figure)
     assert "11 in 500 photos" in written

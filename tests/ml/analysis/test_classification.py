@@ -107,9 +107,7 @@ def test_reliability_bins_hold_every_photo_once_and_weights_count_like_copies(se
     copies[0] = 1
     table = classification.reliability_bins(labels, probabilities, copies)
     assert table.n.sum() == copies.sum()
-    assert (
-        (table.low - 1e-9 <= table.mean_probability) & (table.mean_probability <= table.high + 1e-9)
-    ).all()
+    assert ((table.low - 1e-9 <= table.mean_probability) & (table.mean_probability <= table.high + 1e-9)).all()
     copied = classification.reliability_bins(np.repeat(labels, copies), np.repeat(probabilities, copies))
     np.testing.assert_allclose(table, copied)
 

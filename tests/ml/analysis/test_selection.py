@@ -98,9 +98,7 @@ def test_near_duplicates_are_never_on_both_sides_of_a_resample():
 
 def test_selected_accuracy_needs_something_to_leave_out():
     with pytest.raises(DataError, match="two near-duplicate groups"):
-        selected_accuracy(
-            {"a": np.ones(4, bool)}, np.array([1, 1, 0, 0], bool), np.array([0, 0, 1, 1]), seed=0
-        )
+        selected_accuracy({"a": np.ones(4, bool)}, np.array([1, 1, 0, 0], bool), np.array([0, 0, 1, 1]), seed=0)
 
 
 answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=8, max_size=60)

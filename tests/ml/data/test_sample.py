@@ -11,9 +11,7 @@ from ml.errors import DataError, StorageError
 
 
 def _files(root: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
-    }
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,8 @@ def test_every_drawing_decodes_as_an_rgb_jpeg_of_the_promised_size_and_both_orie
         with Image.open(path) as picture:
             picture.load()
             assert (picture.format, picture.mode) == ("JPEG", "RGB")
-            assert 120 <= max(picture.size) <= 160 and min(picture.size) >= 72
+            assert 120 <= max(picture.size) <= 160
+            assert min(picture.size) >= 72
             landscape.add(picture.width > picture.height)
     assert landscape == {True, False}
 
@@ -68,9 +67,7 @@ def test_pictures_of_an_animal_vary_in_light_and_show_more_than_one_flat_colour(
 
 def test_a_fox_is_orange_and_an_elephant_is_grey() -> None:
     def saturation(name: str) -> float:
-        pixels = [
-            np.asarray(draw_picture(name, np.random.default_rng(seed)).convert("HSV")) for seed in range(12)
-        ]
+        pixels = [np.asarray(draw_picture(name, np.random.default_rng(seed)).convert("HSV")) for seed in range(12)]
         return float(np.mean([picture[..., 1].mean() for picture in pixels]))
 
     assert saturation("fox") > saturation("elephant")
@@ -119,7 +116,5 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_progress_counts_up_to_the_total(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    draw_samples(
-        tmp_path / "sample", per_class=1, others=0, progress=lambda done, total: seen.append((done, total))
-    )
+    draw_samples(tmp_path / "sample", per_class=1, others=0, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]

@@ -20,9 +20,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_world(
-    tmp_path_factory: pytest.TempPathFactory, drawings: Path
-) -> Callable[[], World]:
+def make_world(tmp_path_factory: pytest.TempPathFactory, drawings: Path) -> Callable[[], World]:
     def make() -> World:
         home = tmp_path_factory.mktemp("home")
         where = make_settings(home, drawings)

@@ -53,10 +53,9 @@ def test_every_photo_is_judged_by_a_fold_that_does_not_know_it(done: Run) -> Non
 
 
 def test_metrics_have_the_names_that_users_compare(done: Run) -> None:
-    expected = {
-        "cv_accuracy_mean", "cv_accuracy_std", "cv_accuracy_low", "cv_accuracy_high", "cv_roc_auc_mean", "cv_all_roc_auc",
-        "cv_all_average_precision", "cv_all_balanced_accuracy", "cv_brier", "cv_ece", "train_accuracy_mean", "overfit_gap",
-    }  # fmt: skip
+    accuracy = {"cv_accuracy_mean", "cv_accuracy_std", "cv_accuracy_low", "cv_accuracy_high", "cv_roc_auc_mean"}
+    everything = {"cv_all_roc_auc", "cv_all_average_precision", "cv_all_balanced_accuracy"}
+    expected = accuracy | everything | {"cv_brier", "cv_ece", "train_accuracy_mean", "overfit_gap"}
     for name in ("baseline", "transfer"):
         logged = done.job.tracker.client.get_run(done.results[name].run_id).data.metrics
         assert expected <= logged.keys()
@@ -110,7 +109,7 @@ def test_the_champion_gives_the_probabilities_that_the_head_gave(done: Run) -> N
 
 def test_the_report_stands_alone_and_says_the_outcome(done: Run, tmp_path: Path) -> None:
     page = Path(done.job.tracker.client.download_artifacts(done.job.parent, "report.html", str(tmp_path))).read_text()
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
     assert page.count("data:image/png;base64,") >= 8
     assert "Promoted" in page
     assert "Not finished" not in page
@@ -180,7 +179,9 @@ def test_a_worse_model_never_takes_the_place_of_the_champion(done: Run, world: W
     decided = promote.run(job, worse)
     assert decided.metrics["promoted"] == 0
     assert job.tracker.champion(job.classifier_name) == before
-    assert {"difference", "difference_low", "difference_high"} <= job.tracker.client.get_run(decided.run_id).data.metrics.keys()
+    assert {"difference", "difference_low", "difference_high"} <= job.tracker.client.get_run(
+        decided.run_id
+    ).data.metrics.keys()
 
 
 def test_new_photos_are_judged_by_the_champion_itself(done: Run, world: World, tmp_path: Path) -> None:
