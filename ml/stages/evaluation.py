@@ -43,9 +43,10 @@ def out_of_fold(dataset: Dataset, probabilities: np.ndarray) -> pd.DataFrame:
 def sentence(metrics: dict[str, float]) -> str:
     """Return the accuracy with its interval and the numbers of photos, in words."""
     one_draw = 2 * min(metrics["n_positives"], metrics["n_photos"] - metrics["n_positives"])
+    accuracy, low, high = (metrics[f"cv_accuracy_{name}"] for name in ("mean", "low", "high"))
     return (
-        f"accuracy {metrics['cv_accuracy_mean']:.1%} (95 % interval {metrics['cv_accuracy_low']:.1%} to "
-        f"{metrics['cv_accuracy_high']:.1%}, {one_draw:.0f} photos a balanced draw), ROC-AUC {metrics['cv_all_roc_auc']:.4f} on all {metrics['n_photos']:.0f} photos"
+        f"accuracy {accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {one_draw:.0f} photos a balanced draw), "
+        f"ROC-AUC {metrics['cv_all_roc_auc']:.4f} on all {metrics['n_photos']:.0f} photos"
     )
 
 
