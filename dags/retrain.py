@@ -14,8 +14,8 @@ DOC = """
 ### Retrain the classifier of {animal}
 
 Runs when the accepted photos of {animal} change, and on the schedule `{schedule}`. It looks at the photos (t-SNE),
-judges a small network and pretrained ones in cross-validation, chooses the simplest that is as good as the best, and lets it
-meet the champion photo by photo. **A worse model never takes the champion's place**; a tie keeps it.
+judges a small network and pretrained ones in cross-validation, chooses the simplest that is as good as the best, and
+lets it meet the champion photo by photo. **A worse model never takes the champion's place**; a tie keeps it.
 
 Everything is kept in the MLflow experiment `{animal}`: numbers, curves, pictures, and, with the run of this DAG run,
 `report.html`.

@@ -87,7 +87,7 @@ class StageRun:
     def tag(self, name: str, value: str) -> None:
         self._client.set_tag(self.id, _TAG + name, value)
 
-    def register(self, model: "keras.Model", name: str, tags: Mapping[str, str]) -> RegisteredVersion:
+    def register(self, model: "keras.Model", name: str, tags: Mapping[str, str], description: str) -> RegisteredVersion:
         """Log a classifier and register it as a new version of `name`; return the version, without any alias."""
         import mlflow
         import numpy as np
@@ -106,6 +106,7 @@ class StageRun:
             info = mlflow.keras.log_model(model, name="model", signature=signature, pip_requirements=wanted)
         self._client.set_terminated(self.id, "RUNNING")
         made = mlflow.register_model(info.model_uri, name, tags=dict(tags))
+        self._client.update_model_version(name, made.version, description)
         return RegisteredVersion(name, str(made.version), self.id, dict(tags))
 
 
@@ -231,6 +232,9 @@ class Tracker:
 
     def set_alias(self, registered: RegisteredVersion, alias: str) -> None:
         self.client.set_registered_model_alias(registered.name, alias, registered.version)
+
+    def drop_alias(self, registered: RegisteredVersion, alias: str) -> None:
+        self.client.delete_registered_model_alias(registered.name, alias)
 
     def load_model(self, registered: RegisteredVersion) -> "keras.Model":
         import mlflow

@@ -14,6 +14,7 @@ from ml.data.pen import Colour, Pen, tint
 from ml.errors import DataError, StorageError
 
 TRAINED = ("tiger", "fox", "elephant")
+MARK = ".drawings"
 OVERSAMPLING = 3  # drawn larger and scaled down, for smooth edges
 
 
@@ -38,6 +39,11 @@ SCENES = (
     Scene(((70, 112, 78), (140, 170, 122)), (94, 102, 58), (46, 84, 50), 0, (150, 160, 90)),  # forest
     Scene(((20, 24, 62), (64, 76, 132)), (48, 64, 74), (24, 38, 46), 1, (250, 248, 220), night=True),
 )
+
+
+def is_drawn(root: Path) -> bool:
+    """Whether the pictures below `root` are drawings of `draw_samples`, and must not be called photos."""
+    return (root / MARK).exists()
 
 
 def draw_samples(
@@ -77,6 +83,7 @@ def draw_samples(
                 draw_picture(name, rng).save(target, quality=int(rng.integers(80, 94)))
                 if progress:
                     progress(done, len(paths))
+            Path(aside, "drawings", MARK).touch()
             os.replace(Path(aside, "drawings"), root)
     except OSError as error:
         raise StorageError(

@@ -48,7 +48,9 @@ def run(job: Job, comparison: StageResult) -> StageResult:
 
         model = _final_model(job, candidate)
         metrics |= _holdout(job, model, candidate.settings["padding"])
-        registered = stage.register(model, job.classifier_name, _tags(job, candidate, comparison))
+        registered = stage.register(
+            model, job.classifier_name, _tags(job, candidate, comparison), _description(job, model, candidate)
+        )
         job.tracker.set_alias(registered, CHALLENGER)
         faults = _guard(job, stage, model, candidate.settings["padding"], table)
         reason = (
@@ -61,6 +63,7 @@ def run(job: Job, comparison: StageResult) -> StageResult:
             return Findings(reason, metrics | {"promoted": 0.0})
         stage.log(metrics)
         job.tracker.set_alias(registered, CHAMPION)
+        job.tracker.drop_alias(registered, CHALLENGER)
         return Findings(f"{reason} It is version {registered.version}.", metrics | {"promoted": 1.0})
 
     return perform(job, STAGE, {"candidate": candidate.name, "comparison": comparison.run_id}, work, reuse=False)
@@ -182,3 +185,18 @@ def _tags(job: Job, candidate: Candidate, comparison: StageResult) -> dict[str, 
         "padding": json.dumps(candidate.settings["padding"]),
         "selected_accuracy": f"{comparison.metrics['selected_accuracy']:.4f}",
     }
+
+
+def _description(job: Job, model: keras.Model, candidate: Candidate) -> str:
+    height, width = model.input_shape[1:3]
+    padding = candidate.settings["padding"]
+    how = (
+        f"`ImageOps.pad(photo, ({width}, {height}), Image.Resampling.BICUBIC, color={tuple(padding)})`"
+        if padding
+        else f"`photo.resize(({width}, {height}), Image.Resampling.BICUBIC)`"
+    )
+    return (
+        f"Is there a {job.animal} in the photo? {candidate.name}, on dataset {job.digest}. Takes uint8 RGB photos "
+        f"[N, {height}, {width}, 3], made by {how} of Pillow; returns the probability [N, 1], 0.5 being the threshold "
+        f"where {job.animal} and others are equally frequent."
+    )

@@ -4,10 +4,13 @@ import base64
 import logging
 from collections.abc import Callable, Sequence
 from importlib import resources
+from pathlib import Path
 
 import jinja2
+import pandas as pd
 
 from ml.data import manifest
+from ml.data.sample import is_drawn
 from ml.results import StageResult
 from ml.stages.compare import STAGE as COMPARE
 from ml.stages.job import Job
@@ -40,11 +43,13 @@ def run(job: Job, results: Sequence[StageResult]) -> None:
     done = {result.stage.split()[0] for result in results}
     missing = [stage for stage in EXPECTED if stage not in done]
     tracker = job.tracker
+    table = manifest.load(job.settings.datasets / job.animal, job.digest)
     page = _template().render(
         animal=job.animal,
         digest=job.digest,
         params=job.params.model_dump(),
-        counts=_counts(job),
+        counts=_counts(table, job.animal),
+        drawings=is_drawn(Path(table.root.iloc[0])),
         missing=missing,
         conclusion=[result.summary for result in results if result.stage in (COMPARE, PROMOTE)],
         candidates=_candidates(job, results),
@@ -69,11 +74,10 @@ def run(job: Job, results: Sequence[StageResult]) -> None:
     log.info("report: %s, artifact report.html", tracker.run_url(job.parent))
 
 
-def _counts(job: Job) -> dict[str, int]:
-    table = manifest.load(job.settings.datasets / job.animal, job.digest)
+def _counts(table: pd.DataFrame, animal: str) -> dict[str, int]:
     used = manifest.used_rows(table)
     return {
-        f"photos of {job.animal}": int(used.label.sum()),
+        f"photos of {animal}": int(used.label.sum()),
         "photos of other animals": int((used.label == 0).sum()),
         "classes of other animals": int(used[used.label == 0]["class"].nunique()),
         "groups of near-duplicates with more than one photo": int((used.group.value_counts() > 1).sum()),

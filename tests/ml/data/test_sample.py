@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 
 from ml.data.drawings import ANIMALS
-from ml.data.sample import TRAINED, draw_picture, draw_samples
+from ml.data.sample import TRAINED, draw_picture, draw_samples, is_drawn
 from ml.errors import DataError, StorageError
 
 
 def _files(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.jpg"))}
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +118,8 @@ def test_progress_counts_up_to_the_total(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     draw_samples(tmp_path / "sample", per_class=1, others=0, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_drawings_are_known_as_such_and_photos_are_not(root: Path, tmp_path: Path) -> None:
+    assert is_drawn(root)
+    assert not is_drawn(tmp_path)
