@@ -22,7 +22,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_is_a_folder_a_class_with_the_number_of_drawings_asked_for(root: Path) -> None:
-    counts = {folder.name: len(list(folder.glob("*.jpg"))) for folder in root.iterdir()}
+    counts = {folder.name: len(list(folder.glob("*.jpg"))) for folder in root.iterdir() if folder.is_dir()}
     assert counts == {name: 8 if name in TRAINED else 3 for name in ANIMALS}
     assert (root / "fox" / "fox_000.jpg").is_file()
     assert list(root.parent.iterdir()) == [root], "nothing is left beside the folder"
