@@ -6,12 +6,14 @@ import keras
 from keras import layers
 
 
-def multiply_adds(model: keras.Model, height: int, width: int) -> float:
+def multiply_adds(model: keras.Model, height: int, width: int, channels: int = 3) -> float:
     """Return the multiply-adds for one image of this size, in millions.
 
     Convolutions and dense layers are counted, the rest is small beside them. The model may leave its sides open.
     """
-    sized = keras.models.clone_model(model, input_tensors=keras.Input((height, width, 3), dtype=model.input.dtype))
+    sized = keras.models.clone_model(
+        model, input_tensors=keras.Input((height, width, channels), dtype=model.input.dtype)
+    )
     total = 0
     for layer in sized.layers:
         if isinstance(layer, layers.DepthwiseConv2D):

@@ -1,0 +1,93 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from ml.errors import NoRetryError, ServiceError
+from ml.results import Candidate, DagRun, StageResult
+from ml.tracking import CHAMPION, Tracker, work_key
+
+RUN = DagRun("retrain_fox", "manual__1", "http://airflow/run")
+
+
+@pytest.fixture
+def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    monkeypatch.chdir(tmp_path)
+    return Tracker(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_server_that_is_down_is_named_and_worth_another_try() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        with pytest.raises(ServiceError, match=rf"{uri}.*make up.*MLFLOW_TRACKING_URI") as raised:
+            Tracker(uri)
+    assert not isinstance(raised.value, NoRetryError)
+
+
+def test_a_dag_run_that_is_tried_again_finds_its_run(tracker: Tracker) -> None:
+    first = tracker.open_run("fox", RUN, "digest", {"seed": 0})
+    tracker.close_run(first, False, "a worker died")
+    assert tracker.open_run("fox", RUN, "digest", {"seed": 0}) == first
+    assert tracker.client.get_run(first).info.status == "RUNNING"
+    assert tracker.open_run("fox", DagRun("retrain_fox", "manual__2"), "digest", {}) != first
+
+
+def test_only_a_finished_stage_is_found_again(tracker: Tracker) -> None:
+    parent = tracker.open_run("fox", RUN, "digest", {})
+    with pytest.raises(ZeroDivisionError), tracker.stage("fox", parent, "baseline", "key") as run:
+        raise ZeroDivisionError("by zero")
+    assert tracker.find("fox", "baseline", "key") is None
+    failed = tracker.client.get_run(run.id)
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["menagerie.reason"] == "ZeroDivisionError: by zero"
+
+    candidate = Candidate("baseline", 12.5, 0.7, {"seed": 0, "padding": None})
+    with tracker.stage("fox", parent, "baseline", "key") as again:
+        result = StageResult("baseline", "fox", "digest", again.id, {"cv_ece": 0.1}, (candidate,), "70 %")
+        tracker.keep_result(result)
+    assert again.id == run.id
+    found = tracker.find("fox", "baseline", "key")
+    assert found is not None
+    assert found.reused
+    assert found.candidates == (candidate,)
+    assert tracker.find("fox", "baseline", "other") is None
+
+
+def test_a_try_that_goes_on_drops_the_children_of_the_one_that_died(tracker: Tracker) -> None:
+    parent = tracker.open_run("fox", RUN, "digest", {})
+    with pytest.raises(KeyboardInterrupt), tracker.stage("fox", parent, "baseline", "key") as run:
+        run.child("fold 0", {"accuracy": 0.5})
+        raise KeyboardInterrupt
+    with tracker.stage("fox", parent, "baseline", "key") as run:
+        run.child("fold 0", {"accuracy": 0.6}, {"loss": [1.0, 0.5]})
+    experiment = tracker.client.get_run(parent).info.experiment_id
+    children = tracker.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run.id}'")
+    assert [child.data.metrics["accuracy"] for child in children] == [0.6]
+    history = tracker.client.get_metric_history(children[0].info.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5)]
+
+
+def test_more_numbers_than_one_call_takes_are_all_kept(tracker: Tracker) -> None:
+    parent = tracker.open_run("fox", RUN, "digest", {})
+    with tracker.stage("fox", parent, "baseline", "key") as run:
+        run.child("fold 0", {}, {"loss": [float(step) for step in range(2500)]})
+    experiment = tracker.client.get_run(parent).info.experiment_id
+    (child,) = tracker.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run.id}'")
+    assert len(tracker.client.get_metric_history(child.info.run_id, "loss")) == 2500
+
+
+def test_without_a_champion_there_is_none(tracker: Tracker) -> None:
+    assert tracker.champion("fox-classifier") is None
+    tracker.client.create_registered_model("fox-classifier")
+    assert tracker.champion("fox-classifier") is None
+    assert CHAMPION == "champion"
+
+
+def test_the_key_of_work_depends_on_dataset_and_settings_and_on_no_order() -> None:
+    key = work_key("baseline", "digest", {"seed": 0, "epochs": 3})
+    assert key == work_key("baseline", "digest", {"epochs": 3, "seed": 0})
+    assert (
+        len({key, work_key("tune", "digest", {}), work_key("baseline", "x", {}), work_key("baseline", "digest", {})})
+        == 4
+    )
