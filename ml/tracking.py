@@ -139,8 +139,13 @@ class Tracker:
         mlflow.set_tracking_uri(self.uri)
         return mlflow.MlflowClient(self.uri)
 
-    def open_run(self, animal: str, dag_run: DagRun, digest: str, params: Mapping[str, Any]) -> str:
-        """Return the parent run of a DAG run, made or, if the task is tried again, found."""
+    def open_run(
+        self, animal: str, dag_run: DagRun, digest: str, params: Mapping[str, Any], validation_run: str = ""
+    ) -> str:
+        """Return the parent run of a DAG run, made or, if the task is tried again, found.
+
+        Its description links to the DAG run in Airflow, and to the validation of its photos.
+        """
         experiment = self._experiment(animal)
         found = self._search(experiment, {"dag_id": dag_run.dag_id, "dag_run_id": dag_run.run_id}, parent=None)
         if found:
@@ -152,7 +157,7 @@ class Tracker:
             _TAG + "dag_run_id": dag_run.run_id,
             _TAG + "dataset": digest,
             _TAG + "code": version("menagerie"),
-            "mlflow.note.content": f"[The DAG run in Airflow]({dag_run.url})" if dag_run.url else "",
+            "mlflow.note.content": self._description(dag_run, validation_run),
         }
         run = self.client.create_run(experiment, run_name=f"{dag_run.dag_id} {dag_run.run_id}", tags=tags)
         _log_batch(self.client, run.info.run_id, [], {**params, "dataset_digest": digest})
@@ -245,6 +250,12 @@ class Tracker:
     def run_url(self, run_id: str) -> str:
         run = self.client.get_run(run_id)
         return f"{self.uri}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+
+    def _description(self, dag_run: DagRun, validation_run: str) -> str:
+        links = {"The DAG run in Airflow": dag_run.url}
+        if validation_run:
+            links["The validation of its photos, with Data Docs"] = self.run_url(validation_run)
+        return "\n\n".join(f"[{text}]({url})" for text, url in links.items() if url)
 
     def _experiment(self, animal: str) -> str:
         from mlflow.exceptions import MlflowException

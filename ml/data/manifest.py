@@ -149,10 +149,12 @@ def publish(folder: Path, name: str, run_id: str = "") -> None:
 
 def accepted(folder: Path) -> str | None:
     """Return the digest of the accepted manifest, or `None` if none was accepted yet."""
-    try:
-        return json.loads((folder / "accepted.json").read_text())["digest"]
-    except FileNotFoundError:
-        return None
+    return _accepted(folder).get("digest")
+
+
+def validation_run(folder: Path) -> str:
+    """Return the MLflow run of the accepted manifest's validation, or nothing if it isn't known."""
+    return _accepted(folder).get("run_id", "")
 
 
 def load(folder: Path, name: str) -> pd.DataFrame:
@@ -169,6 +171,13 @@ def load(folder: Path, name: str) -> pd.DataFrame:
 
 def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _accepted(folder: Path) -> dict[str, str]:
+    try:
+        return json.loads((folder / "accepted.json").read_text())
+    except FileNotFoundError:
+        return {}
 
 
 def _photo_files(root: Path) -> Iterator[Path]:

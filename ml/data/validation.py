@@ -147,6 +147,11 @@ def require_dataset(
     return warnings, outcome
 
 
+def pages(docs: Path) -> list[Path]:
+    """Return the pages of Data Docs below `docs`, one a suite that was validated."""
+    return sorted((docs / "gx" / "uncommitted" / "data_docs" / "local_site" / "validations").rglob("*.html"))
+
+
 def _drift_checks(previous: pd.DataFrame) -> list[Check]:
     gxe = _expectations()
 

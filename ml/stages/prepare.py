@@ -20,10 +20,12 @@ def run(animal: str, params: RetrainParams, settings: Settings, dag_run: DagRun)
         DataError: no dataset of the animal was accepted yet.
     """
     animal_named(animal, settings)
-    digest = manifest.accepted(settings.datasets / animal)
+    folder = settings.datasets / animal
+    digest = manifest.accepted(folder)
     if digest is None:
         raise DataError(f"No accepted photos for {animal} yet. Run the DAG validate_images first, and look at its log.")
     tracker = Tracker(settings.mlflow_uri)
-    job = Job(animal, digest, tracker.open_run(animal, dag_run, digest, params.model_dump()), params, settings)
+    parent = tracker.open_run(animal, dag_run, digest, params.model_dump(), manifest.validation_run(folder))
+    job = Job(animal, digest, parent, params, settings)
     log.info("%s, dataset %s: %s", animal, digest, tracker.run_url(job.parent))
     return job

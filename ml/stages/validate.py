@@ -2,14 +2,16 @@
 
 import hashlib
 import logging
+import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
 from ml.data import manifest, validation
 from ml.data.files import replacing
-from ml.errors import DataError
+from ml.errors import DataError, ServiceError
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
@@ -58,13 +60,16 @@ def run(
     before = manifest.accepted(folder)
     previous = manifest.load(folder, before) if before else None
     run_id = ""
+    # Data Docs show the newest validation; those that changed something, or failed, are kept in MLflow.
+    shutil.rmtree(docs, ignore_errors=True)
     try:
         drafted = manifest.draft(table, animal_named(animal, settings))
-        reasons, photo_outcome = validation.refuse_photos(drafted, docs, params.smallest_side)
+        reasons, _ = validation.refuse_photos(drafted, docs, params.smallest_side)
         made = manifest.accept(drafted, reasons, previous, params.folds)
         warnings, outcome = validation.require_dataset(made, previous, docs, params.fewest_photos, params.most_left_out)
     except DataError as error:
-        _record(animal, before or "none", settings, dag_run, params, [docs_index(docs)], None, str(error))
+        with suppress(ServiceError):  # what is wrong with the photos is the better news
+            _record(animal, before or "none", settings, dag_run, params, None, str(error))
         raise
     for path, reason in sorted(reasons.items()):
         log.warning("left out %r: %s", path, reason)
@@ -73,8 +78,7 @@ def run(
     name = manifest.write(made, Path(scanned["root"]), folder)
     metrics = _counts(made)
     if name != before:
-        pages = [page for page in (photo_outcome.page, outcome.page) if page]
-        run_id = _record(animal, name, settings, dag_run, params, pages, made, "; ".join(warnings))
+        run_id = _record(animal, name, settings, dag_run, params, made, "; ".join(warnings))
     change = "unchanged" if name == before else f"was {before}" if before else "the first"
     summary = (
         f"dataset {name} ({change}): {metrics['n_photos']:.0f} photos, {metrics['n_positives']:.0f} of {animal}, "
@@ -85,12 +89,9 @@ def run(
 
 
 def publish(result: StageResult, settings: Settings) -> None:
-    """Make the validated dataset the one that training reads."""
-    manifest.publish(settings.datasets / result.animal, result.digest, result.run_id)
-
-
-def docs_index(docs: Path) -> Path:
-    return docs / "gx" / "uncommitted" / "data_docs" / "local_site" / "index.html"
+    """Make the validated dataset the one that training reads, if it isn't already."""
+    if not result.reused:
+        manifest.publish(settings.datasets / result.animal, result.digest, result.run_id)
 
 
 def _counts(made: pd.DataFrame) -> dict[str, float]:
@@ -110,7 +111,6 @@ def _record(
     settings: Settings,
     dag_run: DagRun,
     params: ValidateParams,
-    pages: list[Path],
     made: pd.DataFrame | None,
     remark: str,
 ) -> str:
@@ -118,9 +118,8 @@ def _record(
     tracker = Tracker(settings.mlflow_uri)
     parent = tracker.open_run(animal, dag_run, digest, params.model_dump())
     with tracker.stage(animal, parent, STAGE, f"{dag_run.run_id}") as stage:
-        for page in pages:
-            if page.exists():
-                stage.file(page, "data_docs")
+        for page in validation.pages(settings.home / "data_docs" / animal):
+            stage.file(page, "data_docs")
         if made is not None:
             stage.log(_counts(made))
             stage.table("left_out", made.loc[made.reason != "", ["path", "label", "class", "reason"]])

@@ -18,6 +18,7 @@ from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
 from ml.stages import baseline, compare, explore, prepare, promote, report, transfer, validate
 from ml.stages.job import Job
+from ml.tracking import Tracker
 
 BACKBONE = "EfficientNetLite0"
 
@@ -218,6 +219,20 @@ def test_an_unchanged_folder_gives_the_same_dataset(world: World) -> None:
     )
     assert again.reused
     assert again.digest == world.validated.digest
+    validate.publish(again, world.settings)
+    folder = world.settings.datasets / ANIMAL
+    assert manifest.accepted(folder) == world.validated.digest
+    assert manifest.validation_run(folder) == world.validated.run_id
+
+
+def test_data_docs_are_with_the_mlflow_run_and_a_retraining_links_to_them(world: World) -> None:
+    client = world.job("linked").tracker.client
+    run = client.get_run(world.validated.run_id)
+    (stage,) = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+    names = [file.path for file in client.list_artifacts(stage.info.run_id, "data_docs")]
+    assert names == ["data_docs/dataset-dataset.html", "data_docs/photos-photos.html"]
+    note = client.get_run(world.job("linked").parent).data.tags["mlflow.note.content"]
+    assert f"runs/{world.validated.run_id}" in note
 
 
 def test_bad_photos_stop_validation_and_leave_the_accepted_dataset(world: World, tmp_path: Path) -> None:
@@ -228,4 +243,8 @@ def test_bad_photos_stop_validation_and_leave_the_accepted_dataset(world: World,
     params = ValidateParams()
     with pytest.raises(DataError, match=r"elephant_000\.jpg.*lion/wrong\.jpg"):
         validate.run(ANIMAL, validate.scan(params, where), params, where, DagRun("validate_images", "bad"))
+    tracker = Tracker(world.settings.mlflow_uri)
+    (run,) = tracker._search(tracker._experiment(ANIMAL), {"dag_run_id": "bad"})
+    assert run.info.status == "FAILED"
+    assert "lion/wrong.jpg" in run.data.tags["menagerie.reason"]
     assert manifest.accepted(world.settings.datasets / ANIMAL) == world.validated.digest
