@@ -1,0 +1,39 @@
+"""With labels that mean nothing no model may be better than chance: anything else is a leak somewhere."""
+
+import random
+from pathlib import Path
+
+import pytest
+from world import make_settings
+
+from ml.data.sample import draw_samples
+from ml.params import RetrainParams, ValidateParams
+from ml.results import DagRun
+from ml.stages import baseline, compare, prepare, promote, transfer, validate
+
+
+def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "photos"
+    draw_samples(root, per_class=40, others=15)
+    files = sorted(root.rglob("*.jpg"))
+    contents = [file.read_bytes() for file in files]
+    random.Random(0).shuffle(contents)
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+
+    settings, params = make_settings(tmp_path / "home", root), ValidateParams()
+    validate.publish(
+        validate.run("fox", validate.scan(params, settings), params, settings, DagRun("validate_images", "v")), settings
+    )
+    job = prepare.run("fox", RetrainParams(baseline_epochs=8), settings, DagRun("retrain_fox", "r"))
+    judged = [baseline.run(job), transfer.run(job, "EfficientNetLite0")]
+    for result in judged:
+        assert result.metrics["cv_accuracy_low"] <= 0.5 <= result.metrics["cv_accuracy_high"], result
+        assert 0.35 <= result.metrics["cv_all_roc_auc"] <= 0.65, result
+    compared = compare.run(job, judged)
+    assert abs(compared.metrics["selected_accuracy"] - 0.5) < 0.12
+    decided = promote.run(job, compared)
+    assert decided.metrics["promoted"] == 0
+    assert "no better than chance" in decided.summary
+    assert job.tracker.champion(job.classifier_name) is None
