@@ -235,6 +235,13 @@ class Tracker:
             raise
         return RegisteredVersion(name, str(found.version), found.run_id, dict(found.tags))
 
+    def registered_by(self, name: str, dag_run: str) -> RegisteredVersion | None:
+        """Return the version of `name` that a DAG run (its MLflow run) has registered already, if it has."""
+        for made in self.client.search_model_versions(f"name = '{name}'"):
+            if made.tags.get("dag_run") == dag_run:
+                return RegisteredVersion(name, str(made.version), made.run_id, dict(made.tags))
+        return None
+
     def set_alias(self, registered: RegisteredVersion, alias: str) -> None:
         self.client.set_registered_model_alias(registered.name, alias, registered.version)
 

@@ -48,7 +48,8 @@ def run(job: Job, comparison: StageResult) -> StageResult:
 
         model = _final_model(job, candidate)
         metrics |= _holdout(job, model, candidate.settings["padding"])
-        registered = stage.register(
+        # A try that died after registering has left its version; it is used, not made again.
+        registered = job.tracker.registered_by(job.classifier_name, job.parent) or stage.register(
             model, job.classifier_name, _tags(job, candidate, comparison), _description(job, model, candidate)
         )
         job.tracker.set_alias(registered, CHALLENGER)

@@ -34,12 +34,13 @@ def test_transfer_takes_little_more_than_one_forward_pass(tmp_path: Path, monkey
         return prepare.run("fox", RetrainParams.read(chosen), settings, DagRun("retrain_fox", name))
 
     first = job("first")
-    rows, (height, width) = first.dataset.rows, BACKBONES[BACKBONE].canvas
+    rows, padding = first.dataset.rows, BACKBONES[BACKBONE].padding
+    height, width = BACKBONES[BACKBONE].canvas
     backbone = build_backbone(BACKBONE)
-    backbone.predict_on_batch(first.dataset.images(rows.index[:BATCH], height, width))
+    backbone.predict_on_batch(first.dataset.images(rows.index[:BATCH], height, width, padding))
     started = time.perf_counter()
     for start in range(0, len(rows), BATCH):
-        images = first.dataset.images(rows.index[start : start + BATCH], height, width)
+        images = first.dataset.images(rows.index[start : start + BATCH], height, width, padding)
         keras.ops.convert_to_numpy(backbone.predict_on_batch(images))
     one_pass = time.perf_counter() - started
 

@@ -63,6 +63,17 @@ print(time.process_time() - started, *[module for module in {HEAVY!r} if module 
     assert float(answer[0]) < 0.5
 
 
+def test_a_wrong_table_of_animals_is_an_import_error_that_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text('[fox]\npositives = ["fox/*"]\nnegatives = ["*/*"]\nnegative = ["wolf/*"]\n')
+    monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
+    errors = "".join(DagBag(str(DAGS)).import_errors.values())
+    assert f"{table}, table [fox]: negative:" in errors
+    assert "Keys: positives, negatives, holdout, gan, schedule" in errors
+
+
 def test_importing_a_module_does_nothing(tmp_path: Path) -> None:
     program = (
         "import ml.settings, ml.animals, ml.params, ml.results, ml.tracking, ml.stages, ml.cli, os; print(os.listdir())"

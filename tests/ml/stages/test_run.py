@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ml.data.sample import draw_samples
 from ml.errors import DataError
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
-from ml.stages import baseline, compare, explore, prepare, promote, report, transfer, validate
+from ml.stages import baseline, compare, explore, features, prepare, promote, report, transfer, validate
 from ml.stages.job import Job
 from ml.tracking import Tracker
 
@@ -136,6 +137,39 @@ def test_the_same_seed_gives_the_same_numbers(done: Run, world: World) -> None:
     again = baseline.run(world.job("fourth", force=True))
     assert again.metrics == done.results["baseline"].metrics
     assert again.run_id != done.results["baseline"].run_id
+
+
+def test_no_photo_passes_a_backbone_twice(world: World, done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def must_not_run(*args: object) -> None:
+        raise AssertionError("a forward pass")
+
+    monkeypatch.setattr(features, "_forward", must_not_run)
+    assert not transfer.run(world.job("seeded", seed=3), BACKBONE).reused
+
+
+def test_a_promotion_that_was_killed_registers_no_second_version(
+    make_world: Callable[[], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    monkeypatch.chdir(world.settings.home)
+    job = world.job("killed")
+    compared = compare.run(job, [transfer.run(job, BACKBONE)])
+    whole = Tracker.set_alias
+
+    def die_before_the_champion_changes(tracker: Tracker, registered: object, alias: str) -> None:
+        if alias == "champion":
+            raise KeyboardInterrupt
+        whole(tracker, registered, alias)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Tracker, "set_alias", die_before_the_champion_changes)
+        promote.run(job, compared)
+    assert job.tracker.champion(job.classifier_name) is None
+    assert promote.run(job, compared).metrics["promoted"] == 1
+    versions = job.tracker.client.search_model_versions(f"name = '{job.classifier_name}'")
+    assert [version.version for version in versions] == [1]
+    assert job.tracker.champion(job.classifier_name).version == "1"  # type: ignore[union-attr]
+    assert promote.run(job, compared).metrics["promoted"] == 1, "told again, it says the same"
 
 
 def test_a_killed_stage_goes_on_at_the_fold_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
