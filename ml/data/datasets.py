@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ml.data import cache, manifest, photos
+from ml.data import cache, manifest, photos, scanning
 from ml.errors import DataError
 
 Indices = Sequence[int] | np.ndarray | pd.Index
@@ -65,7 +65,7 @@ def _decode_again(row: pd.Series, cache_folder: Path) -> np.ndarray:
     file = Path(row.root, row.path)
     data = file.read_bytes() if file.is_file() else b""
     facts, pixels = photos.inspect(data)
-    if pixels is None or manifest.sha256_of(data) != row.sha256:
+    if pixels is None or scanning.sha256_of(data) != row.sha256:
         received = (facts.problem or "other content") if file.is_file() else "nothing there"
         raise DataError(
             f"Photo {row.path!r} is not what was validated: expected SHA-256 {row.sha256[:16]}… at {file}. "

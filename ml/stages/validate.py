@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ml.data import manifest, validation
+from ml.data import manifest, scanning, validation
 from ml.data.files import replacing
 from ml.errors import DataError, ServiceError
 from ml.params import ValidateParams
@@ -33,7 +33,7 @@ def scan(params: ValidateParams, settings: Settings) -> dict[str, str]:
         if done % 1000 == 0 or done == total:
             log.info("scan: %d of %d photos, %.0f s", done, total, time.monotonic() - started)
 
-    table = manifest.scan(root, settings.cache, progress)
+    table = scanning.scan(root, settings.cache, progress)
     unreadable = table[table.problem.notna()]
     for path, problem in list(zip(unreadable.path, unreadable.problem, strict=True))[: validation.NAMED]:
         log.warning("%r: %s", path, problem)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ml.animals import Animal
-from ml.data import datasets, manifest, photos
+from ml.data import datasets, manifest, photos, scanning
 from ml.data.datasets import Dataset
 from ml.errors import DataError
 
@@ -21,7 +21,7 @@ def root(tmp_path: Path, fill) -> Path:
 def dataset(root: Path, tmp_path: Path) -> Dataset:
     (root / "fox" / "003.jpg").rename(root / "fox" / "test_3.jpg")
     made = manifest.accept(
-        manifest.draft(manifest.scan(root, tmp_path / "cache"), FOX), {"cat/000.jpg": "it is dull"}, None, 2
+        manifest.draft(scanning.scan(root, tmp_path / "cache"), FOX), {"cat/000.jpg": "it is dull"}, None, 2
     )
     manifest.publish(tmp_path / "fox", manifest.write(made, root, tmp_path / "fox"))
     return datasets.load("fox", tmp_path / "fox", tmp_path / "cache")

@@ -1,16 +1,13 @@
-import os
 import shutil
-import tracemalloc
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.animals import Animal
-from ml.data import cache, manifest, photos
+from ml.data import manifest, scanning
 from ml.errors import DataError
 
 FOX = Animal(name="fox", positives=["fox/*"], negatives=["Fox_negative_class/*", "*/*"], holdout=["*/test_*"])
@@ -26,7 +23,7 @@ def _accept(
 
 
 def _digest(root: Path, previous: pd.DataFrame | None = None) -> str:
-    return manifest.digest(_accept(manifest.scan(root, root.parent / "cache"), previous))
+    return manifest.digest(_accept(scanning.scan(root, root.parent / "cache"), previous))
 
 
 @pytest.fixture
@@ -37,135 +34,7 @@ def root(tmp_path: Path, fill) -> Path:
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory: pytest.TempPathFactory, fill) -> pd.DataFrame:
     folder = tmp_path_factory.mktemp("scanned")
-    return manifest.scan(fill(folder / "photos", {"fox": 6, "cat": 4, "wolf": 4}), folder / "cache")
-
-
-class TestScan:
-    def test_a_row_a_photo_with_its_facts_and_its_pixels_in_the_cache(self, root: Path, tmp_path: Path) -> None:
-        seen: list[tuple[int, int]] = []
-        table = manifest.scan(root, tmp_path / "cache", lambda done, total: seen.append((done, total)))
-        assert table.path.tolist() == [
-            f"{name}/{n:03d}.jpg" for name, count in (("cat", 3), ("fox", 4), ("wolf", 3)) for n in range(count)
-        ]
-        assert table.problem.isna().all()
-        assert (table.width == 96).all()
-        assert seen == [(done, 10) for done in range(1, 11)]
-        row = table.iloc[0]
-        data = (root / row.path).read_bytes()
-        assert (row.sha256, row.bytes) == (manifest.sha256_of(data), len(data))
-        np.testing.assert_array_equal(cache.get_pixels(tmp_path / "cache", row.sha256), photos.inspect(data)[1])
-
-    def test_rows_are_sorted_by_path_and_other_files_passed_over(self, root: Path, tmp_path: Path) -> None:
-        photo = root / "fox" / "000.jpg"
-        for name in ("fox b/1.JPG", "fox/x.jpg/inside.jpeg", "zebra.jpg", "a.jpe", "fox/000/deep/1.jpg"):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(photo, root / name)
-        for name in (".hidden.jpg", "notes.txt", "fox/.trash/1.jpg", "jpg"):
-            (root / name).parent.mkdir(exist_ok=True)
-            shutil.copy(photo, root / name)
-        paths = manifest.scan(root, tmp_path / "cache").path.tolist()
-        assert paths == sorted(paths)
-        assert set(paths) >= {"fox b/1.JPG", "fox/x.jpg/inside.jpeg", "zebra.jpg", "a.jpe", "fox/000/deep/1.jpg"}
-        assert len(paths) == 10 + 5
-
-    @pytest.mark.parametrize("name", ["new\nline.jpg", "fuchs 🦊 ü.jpg", "-rf.jpg", "a'b\"c.jpg", "50%{x}.jpg"])
-    def test_odd_names_are_good_names(self, name: str, root: Path, tmp_path: Path) -> None:
-        (root / "fox" / "000.jpg").rename(root / "fox" / name)
-        table = manifest.scan(root, tmp_path / "cache")
-        assert table.set_index("path").problem.isna()[f"fox/{name}"]
-        manifest.write(_accept(table), root, tmp_path)
-
-    def test_what_is_no_readable_file_has_its_reason_and_stops_nothing(self, root: Path, tmp_path: Path) -> None:
-        photo, fox = root / "fox" / "000.jpg", root / "fox"
-        os.mkfifo(fox / "pipe.jpg")
-        (fox / "inside.jpg").symlink_to(photo)
-        (fox / "outside.jpg").symlink_to("/etc/hostname")
-        (fox / "broken.jpg").symlink_to(fox / "nowhere.jpg")
-        shutil.copy(photo, os.fsencode(fox) + b"/caf\xe9.jpg")
-        (fox / "empty.jpg").touch()
-        (fox / "page.jpg").write_bytes(b"<html>")
-        table = manifest.scan(root, tmp_path / "cache")
-        problems = table[table.problem.notna()].set_index("path").problem.to_dict()
-        link = "it is a symbolic link: put the photo itself here"
-        assert problems == {
-            "fox/pipe.jpg": "it is no regular file",
-            "fox/inside.jpg": link,
-            "fox/outside.jpg": link,
-            "fox/broken.jpg": link,
-            "fox/caf\\xe9.jpg": "its name is not UTF-8: rename it",
-            "fox/empty.jpg": "the file is empty (0 bytes)",
-            "fox/page.jpg": "it is no picture: it begins with b'<html>'",
-        }
-        assert len(manifest.used_rows(_accept(table))) == 10
-
-    def test_a_file_far_too_large_is_not_read_into_memory(self, root: Path, tmp_path: Path) -> None:
-        (root / "fox" / "film.jpg").touch()
-        os.truncate(root / "fox" / "film.jpg", 600_000_000)
-        tracemalloc.start()
-        table = manifest.scan(root, tmp_path / "cache").set_index("path")
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert table.problem["fox/film.jpg"] == "the file has 600 MB; at most 100 are read"
-        assert peak < 100_000_000
-
-    def test_rights_that_lack_are_named(self, unprivileged, fill) -> None:
-        root = fill(unprivileged.folder / "photos", {"fox": 2, "cat": 2})
-        (root / "fox" / "000.jpg").chmod(0)
-        with unprivileged():
-            table = manifest.scan(root, unprivileged.folder / "cache").set_index("path")
-        assert table.problem.dropna().to_dict() == {"fox/000.jpg": "it can't be read: Permission denied"}
-        (root / "cat").chmod(0)
-        with unprivileged(), pytest.raises(DataError, match=r"cat.* can't be listed: Permission denied.*rights"):
-            manifest.scan(root, unprivileged.folder / "cache")
-
-    def test_a_root_that_is_missing_a_file_or_empty_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            DataError, match=r"Expected the photo folders at .*/none. Received: nothing there. Set MENAGERIE_PHOTOS"
-        ):
-            manifest.scan(tmp_path / "none", tmp_path / "cache")
-        (tmp_path / "file.zip").touch()
-        with pytest.raises(DataError, match="Received: a file"):
-            manifest.scan(tmp_path / "file.zip", tmp_path / "cache")
-        (tmp_path / "empty" / "fox").mkdir(parents=True)
-        (tmp_path / "empty" / "fox" / "notes.txt").touch()
-        with pytest.raises(
-            DataError, match=r"No photo below .*/empty: expected files named \.bmp, .*\.webp in one folder a class"
-        ):
-            manifest.scan(tmp_path / "empty", tmp_path / "cache")
-
-    def test_a_known_photo_is_not_decoded_again_even_if_it_was_renamed(self, root: Path, tmp_path: Path) -> None:
-        manifest.scan(root, tmp_path / "cache")
-        facts = pd.read_parquet(tmp_path / "cache" / "facts.parquet")
-        facts.assign(brightness=77.0).to_parquet(tmp_path / "cache" / "facts.parquet")
-        (root / "fox" / "000.jpg").rename(root / "fox" / "renamed.jpg")
-        table = manifest.scan(root, tmp_path / "cache")
-        assert (table.brightness == 77).all(), "facts come from the first scan"
-        pixels = next((tmp_path / "cache" / "pixels").rglob("*.npy"))
-        pixels.unlink()
-        table = manifest.scan(root, tmp_path / "cache")
-        assert (table.brightness != 77).sum() == 1, "what the cache has lost is decoded again"
-        assert pixels.exists()
-
-    def test_scans_agree_whether_or_not_facts_were_kept(self, root: Path, tmp_path: Path) -> None:
-        first = manifest.scan(root, tmp_path / "cache")
-        pd.testing.assert_frame_equal(manifest.scan(root, tmp_path / "cache"), first)
-
-    @pytest.mark.parametrize("damage", ["cut short", "of an older version"])
-    def test_facts_that_can_not_be_used_are_made_again(self, damage: str, root: Path, tmp_path: Path) -> None:
-        first = manifest.scan(root, tmp_path / "cache")
-        file = tmp_path / "cache" / "facts.parquet"
-        if damage == "cut short":
-            file.write_bytes(file.read_bytes()[:500])
-        else:
-            pd.read_parquet(file).drop(columns="sharpness").to_parquet(file)
-        pd.testing.assert_frame_equal(manifest.scan(root, tmp_path / "cache"), first)
-        assert set(pd.read_parquet(file).columns) >= set(manifest.FACTS)
-
-    def test_a_folder_of_bad_photos_only_is_scanned_too(self, tmp_path: Path) -> None:
-        (tmp_path / "photos" / "fox").mkdir(parents=True)
-        (tmp_path / "photos" / "fox" / "1.jpg").write_bytes(b"<html>")
-        table = manifest.scan(tmp_path / "photos", tmp_path / "cache")
-        assert table.problem.notna().all()
+    return scanning.scan(fill(folder / "photos", {"fox": 6, "cat": 4, "wolf": 4}), folder / "cache")
 
 
 class TestDraft:
@@ -215,7 +84,7 @@ class TestDraft:
     def test_the_hold_out_holds_out_copies_that_lie_elsewhere_too(self, root: Path, tmp_path: Path) -> None:
         shutil.copy(root / "fox" / "000.jpg", root / "fox" / "test_000.jpg")
         (root / "cat" / "000.jpg").rename(root / "cat" / "test_0.jpg")
-        rows = manifest.used_rows(_accept(manifest.scan(root, tmp_path / "cache"))).set_index("path")
+        rows = manifest.used_rows(_accept(scanning.scan(root, tmp_path / "cache"))).set_index("path")
         assert rows[rows.fold == -1].index.tolist() in (
             ["fox/000.jpg", "cat/test_0.jpg"],
             ["cat/test_0.jpg", "fox/000.jpg"],
@@ -228,7 +97,7 @@ class TestDraft:
         for name in ("fox/failed.jpg", "cat/failed.jpg"):
             (root / name).write_bytes(b"<html>404")
             (root / name.replace("failed", "empty")).touch()
-        table = manifest.draft(manifest.scan(root, tmp_path / "cache"), FOX)
+        table = manifest.draft(scanning.scan(root, tmp_path / "cache"), FOX)
         assert table[table.contradicted].path.tolist() == ["fox/000.jpg", "wolf/stray.jpg"]
 
 
@@ -243,17 +112,17 @@ class TestAccept:
         assert others.group.str.fullmatch("[0-9a-f]{16}").all()
 
     def test_folds_are_kept_for_as_long_as_their_number_stays(self, root: Path, tmp_path: Path, picture) -> None:
-        first = _accept(manifest.scan(root, tmp_path / "cache"))
+        first = _accept(scanning.scan(root, tmp_path / "cache"))
         for seed in range(6):
             picture(900 + seed).save(root / ("fox" if seed % 2 else "cat") / f"a_new_{seed}.jpg")
         (root / "wolf" / "000.jpg").unlink()
         (root / "wolf" / "001.jpg").rename(root / "wolf" / "other name.jpg")
-        grown = _accept(manifest.scan(root, tmp_path / "cache"), first)
+        grown = _accept(scanning.scan(root, tmp_path / "cache"), first)
         old, new = (table.set_index("sha256").fold for table in (first, grown))
         both = old.index.intersection(new.index)
         assert len(both) == 9
         assert (old[both] == new[both]).all()
-        assert set(_accept(manifest.scan(root, tmp_path / "cache"), grown, n_folds=3).fold) == {0, 1, 2}
+        assert set(_accept(scanning.scan(root, tmp_path / "cache"), grown, n_folds=3).fold) == {0, 1, 2}
 
     def test_the_same_photos_give_the_same_version_again(self, scanned: pd.DataFrame) -> None:
         first = _accept(scanned)
@@ -265,7 +134,7 @@ class TestAccept:
     ) -> None:
         root = fill(tmp_path / "photos", {"fox": 5, "cat": 5} | {lacking: 4})
         with pytest.raises(DataError) as caught:
-            _accept(manifest.scan(root, tmp_path / "cache"), n_folds=5)
+            _accept(scanning.scan(root, tmp_path / "cache"), n_folds=5)
         assert str(caught.value) == (
             f"Expected at least 5 unlike {kind}, one a fold. Received: 4 accepted photos in 4 groups of "
             "near-duplicates. Add photos, or lower the param `folds`."
@@ -276,7 +145,7 @@ class TestAccept:
             (tmp_path / "photos" / name).mkdir(parents=True)
             (tmp_path / "photos" / name / "1.jpg").write_bytes(name.encode())
         with pytest.raises(DataError, match="Received: 0 accepted photos in 0 groups"):
-            _accept(manifest.scan(tmp_path / "photos", tmp_path / "cache"))
+            _accept(scanning.scan(tmp_path / "photos", tmp_path / "cache"))
 
 
 class TestDigest:

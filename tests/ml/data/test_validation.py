@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ml.animals import Animal
-from ml.data import manifest
+from ml.data import manifest, scanning
 from ml.data.validation import Outcome, refuse_photos, require_dataset
 from ml.errors import DataError
 
@@ -119,7 +119,7 @@ def refusal(tmp_path_factory: pytest.TempPathFactory, fill, picture) -> Refusal:
     good = _add_odd_but_good_photos(root / "fox", picture)
     # The same failed download on both sides is no contradiction.
     shutil.copy(root / "fox" / "page.jpg", root / "cat" / "page.jpg")
-    table = manifest.draft(manifest.scan(root, folder / "cache"), FOX)
+    table = manifest.draft(scanning.scan(root, folder / "cache"), FOX)
     return Refusal(table, expected, good, *refuse_photos(table, folder / "docs"))
 
 
@@ -152,7 +152,7 @@ def test_the_same_photo_as_the_animal_and_as_another_stops_and_both_paths_are_na
     root = fill(tmp_path / "photos", {"fox": 3, "cat": 3})
     shutil.copy(root / "fox" / "000.jpg", root / "cat" / "stray.jpg")
     with pytest.raises(DataError) as caught:
-        refuse_photos(manifest.draft(manifest.scan(root, tmp_path / "cache"), FOX), tmp_path / "docs")
+        refuse_photos(manifest.draft(scanning.scan(root, tmp_path / "cache"), FOX), tmp_path / "docs")
     said = str(caught.value)
     assert said.startswith("The same photo is filed both as the animal and as another")
     assert "Photos: 'cat/stray.jpg', 'fox/000.jpg'. To do: delete the wrong copies. Data Docs: " in said
@@ -164,7 +164,7 @@ def test_if_every_photo_is_bad_each_has_its_reason(tmp_path: Path) -> None:
     for name in ("fox", "cat"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         (tmp_path / "photos" / name / "1.jpg").write_bytes(name.encode())
-    table = manifest.draft(manifest.scan(tmp_path / "photos", tmp_path / "cache"), FOX)
+    table = manifest.draft(scanning.scan(tmp_path / "photos", tmp_path / "cache"), FOX)
     reasons, _ = refuse_photos(table, tmp_path / "docs")
     assert set(reasons) == {"fox/1.jpg", "cat/1.jpg"}
     assert all(reason.startswith("it is no picture") for reason in reasons.values())

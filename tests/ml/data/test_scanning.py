@@ -1,0 +1,153 @@
+import os
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.data import cache, photos, scanning
+from ml.errors import DataError
+
+
+@pytest.fixture
+def root(tmp_path: Path, fill) -> Path:
+    return fill(tmp_path / "photos", {"fox": 4, "cat": 3, "wolf": 3})
+
+
+def test_a_row_a_photo_with_its_facts_and_its_pixels_in_the_cache(root: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    table = scanning.scan(root, tmp_path / "cache", lambda done, total: seen.append((done, total)))
+    assert table.path.tolist() == [
+        f"{name}/{n:03d}.jpg" for name, count in (("cat", 3), ("fox", 4), ("wolf", 3)) for n in range(count)
+    ]
+    assert table.problem.isna().all()
+    assert (table.width == 96).all()
+    assert seen == [(done, 10) for done in range(1, 11)]
+    row = table.iloc[0]
+    data = (root / row.path).read_bytes()
+    assert (row.sha256, row.bytes) == (scanning.sha256_of(data), len(data))
+    np.testing.assert_array_equal(cache.get_pixels(tmp_path / "cache", row.sha256), photos.inspect(data)[1])
+
+
+def test_rows_are_sorted_by_path_and_other_files_passed_over(root: Path, tmp_path: Path) -> None:
+    photo = root / "fox" / "000.jpg"
+    for name in ("fox b/1.JPG", "fox/x.jpg/inside.jpeg", "zebra.jpg", "a.jpe", "fox/000/deep/1.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, root / name)
+    for name in (".hidden.jpg", "notes.txt", "fox/.trash/1.jpg", "jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(photo, root / name)
+    paths = scanning.scan(root, tmp_path / "cache").path.tolist()
+    assert paths == sorted(paths)
+    assert set(paths) >= {"fox b/1.JPG", "fox/x.jpg/inside.jpeg", "zebra.jpg", "a.jpe", "fox/000/deep/1.jpg"}
+    assert len(paths) == 10 + 5
+
+
+@pytest.mark.parametrize("name", ["new\nline.jpg", "fuchs 🦊 ü.jpg", "-rf.jpg", "a'b\"c.jpg", "50%{x}.jpg"])
+def test_odd_names_are_good_names(name: str, root: Path, tmp_path: Path) -> None:
+    (root / "fox" / "000.jpg").rename(root / "fox" / name)
+    table = scanning.scan(root, tmp_path / "cache")
+    assert table.set_index("path").problem.isna()[f"fox/{name}"]
+    table.to_parquet(tmp_path / "table.parquet")
+
+
+def test_what_is_no_readable_file_has_its_reason_and_stops_nothing(root: Path, tmp_path: Path) -> None:
+    photo, fox = root / "fox" / "000.jpg", root / "fox"
+    os.mkfifo(fox / "pipe.jpg")
+    (fox / "inside.jpg").symlink_to(photo)
+    (fox / "outside.jpg").symlink_to("/etc/hostname")
+    (fox / "broken.jpg").symlink_to(fox / "nowhere.jpg")
+    shutil.copy(photo, os.fsencode(fox) + b"/caf\xe9.jpg")
+    (fox / "empty.jpg").touch()
+    (fox / "page.jpg").write_bytes(b"<html>")
+    table = scanning.scan(root, tmp_path / "cache")
+    problems = table[table.problem.notna()].set_index("path").problem.to_dict()
+    link = "it is a symbolic link: put the photo itself here"
+    assert problems == {
+        "fox/pipe.jpg": "it is no regular file",
+        "fox/inside.jpg": link,
+        "fox/outside.jpg": link,
+        "fox/broken.jpg": link,
+        "fox/caf\\xe9.jpg": "its name is not UTF-8: rename it",
+        "fox/empty.jpg": "the file is empty (0 bytes)",
+        "fox/page.jpg": "it is no picture: it begins with b'<html>'",
+    }
+    assert table.problem.isna().sum() == 10
+
+
+def test_a_file_far_too_large_is_not_read_into_memory(root: Path, tmp_path: Path) -> None:
+    (root / "fox" / "film.jpg").touch()
+    os.truncate(root / "fox" / "film.jpg", 600_000_000)
+    tracemalloc.start()
+    table = scanning.scan(root, tmp_path / "cache").set_index("path")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert table.problem["fox/film.jpg"] == "the file has 600 MB; at most 100 are read"
+    assert peak < 100_000_000
+
+
+def test_rights_that_lack_are_named(unprivileged, fill) -> None:
+    root = fill(unprivileged.folder / "photos", {"fox": 2, "cat": 2})
+    (root / "fox" / "000.jpg").chmod(0)
+    with unprivileged():
+        table = scanning.scan(root, unprivileged.folder / "cache").set_index("path")
+    assert table.problem.dropna().to_dict() == {"fox/000.jpg": "it can't be read: Permission denied"}
+    (root / "cat").chmod(0)
+    with unprivileged(), pytest.raises(DataError, match=r"cat.* can't be listed: Permission denied.*rights"):
+        scanning.scan(root, unprivileged.folder / "cache")
+
+
+def test_a_root_that_is_missing_a_file_or_empty_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"Expected the photo folders at .*/none. Received: nothing there. Set MENAGERIE_PHOTOS"
+    ):
+        scanning.scan(tmp_path / "none", tmp_path / "cache")
+    (tmp_path / "file.zip").touch()
+    with pytest.raises(DataError, match="Received: a file"):
+        scanning.scan(tmp_path / "file.zip", tmp_path / "cache")
+    (tmp_path / "empty" / "fox").mkdir(parents=True)
+    (tmp_path / "empty" / "fox" / "notes.txt").touch()
+    with pytest.raises(
+        DataError, match=r"No photo below .*/empty: expected files named \.bmp, .*\.webp in one folder a class"
+    ):
+        scanning.scan(tmp_path / "empty", tmp_path / "cache")
+
+
+def test_a_known_photo_is_not_decoded_again_even_if_it_was_renamed(root: Path, tmp_path: Path) -> None:
+    scanning.scan(root, tmp_path / "cache")
+    facts = pd.read_parquet(tmp_path / "cache" / "facts.parquet")
+    facts.assign(brightness=77.0).to_parquet(tmp_path / "cache" / "facts.parquet")
+    (root / "fox" / "000.jpg").rename(root / "fox" / "renamed.jpg")
+    table = scanning.scan(root, tmp_path / "cache")
+    assert (table.brightness == 77).all(), "facts come from the first scan"
+    pixels = next((tmp_path / "cache" / "pixels").rglob("*.npy"))
+    pixels.unlink()
+    table = scanning.scan(root, tmp_path / "cache")
+    assert (table.brightness != 77).sum() == 1, "what the cache has lost is decoded again"
+    assert pixels.exists()
+
+
+def test_scans_agree_whether_or_not_facts_were_kept(root: Path, tmp_path: Path) -> None:
+    first = scanning.scan(root, tmp_path / "cache")
+    pd.testing.assert_frame_equal(scanning.scan(root, tmp_path / "cache"), first)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "of an older version"])
+def test_facts_that_can_not_be_used_are_made_again(damage: str, root: Path, tmp_path: Path) -> None:
+    first = scanning.scan(root, tmp_path / "cache")
+    file = tmp_path / "cache" / "facts.parquet"
+    if damage == "cut short":
+        file.write_bytes(file.read_bytes()[:500])
+    else:
+        pd.read_parquet(file).drop(columns="sharpness").to_parquet(file)
+    pd.testing.assert_frame_equal(scanning.scan(root, tmp_path / "cache"), first)
+    assert set(pd.read_parquet(file).columns) >= set(scanning.FACTS)
+
+
+def test_a_folder_of_bad_photos_only_is_scanned_too(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "fox").mkdir(parents=True)
+    (tmp_path / "photos" / "fox" / "1.jpg").write_bytes(b"<html>")
+    table = scanning.scan(tmp_path / "photos", tmp_path / "cache")
+    assert table.problem.notna().all()
