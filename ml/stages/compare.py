@@ -21,13 +21,20 @@ STAGE = "compare"
 def run(job: Job, results: Sequence[StageResult]) -> StageResult:
     """Choose the simplest candidate within one standard error of the best, by balanced out-of-fold accuracy.
 
+    Results that were judged but propose no candidate (the floor) stand beside them for reference.
+
     Raises:
         DataError: no stage proposed a candidate.
     """
     proposed = [(candidate, result) for result in results for candidate in result.candidates]
     if not proposed:
         raise DataError(f"No candidate for {job.animal}: every modelling stage failed or was skipped. See their logs.")
-    choices = {"seed": job.params.seed, "candidates": sorted(f"{c.name}={r.run_id}" for c, r in proposed)}
+    references = [result for result in results if not result.candidates and "cv_accuracy_mean" in result.metrics]
+    choices = {
+        "seed": job.params.seed,
+        "candidates": sorted(f"{candidate.name}={result.run_id}" for candidate, result in proposed),
+        "references": sorted(f"{result.stage}={result.run_id}" for result in references),
+    }
 
     def work(stage: StageRun, _: Path) -> Findings:
         tables = {candidate.name: job.tracker.read_table(result.run_id, OUT_OF_FOLD) for candidate, result in proposed}
@@ -47,17 +54,21 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
         worth = selection.selected_accuracy(correct, labels, groups, job.params.seed, errors, costs)
 
         winner = names[chosen]
+        shown = metrics | {result.stage: result.metrics for result in references}
         table = pd.DataFrame(
-            {"candidate": names, "chosen": [name == winner for name in names]}
-            | {"million_multiply_adds": [costs[name] for name in names]}
-            | {key: [metrics[name][key] for name in names] for key in metrics[winner]}
+            {"candidate": list(shown), "chosen": [name == winner for name in shown]}
+            | {"million_multiply_adds": [costs.get(name, float("nan")) for name in shown]}
+            | {key: [one[key] for one in shown.values()] for key in metrics[winner]}
         )
         stage.table("candidates", table)
+        means, lows, highs = (
+            [one[f"cv_accuracy_{name}"] for one in shown.values()] for name in ("mean", "low", "high")
+        )
         figure = figures.candidates(
-            names,
-            [scores[name] for name in names],
-            [metrics[name]["cv_accuracy_low"] for name in names],
-            [metrics[name]["cv_accuracy_high"] for name in names],
+            list(shown),
+            means,
+            lows,
+            highs,
             job.animal,
             n,
             chosen=winner,

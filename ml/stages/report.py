@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import math
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -98,7 +99,7 @@ def _candidates(job: Job, results: Sequence[StageResult]) -> str:
 
 def _format(column: str) -> Callable[[float], str]:
     if column.startswith("million"):
-        return "{:,.0f}".format
+        return lambda value: "" if math.isnan(value) else f"{value:,.0f}"
     precise = any(word in column for word in ("AUC", "Brier", "error", "precision"))
     return "{:.4f}".format if precise else "{:.1%}".format
 
