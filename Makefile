@@ -21,8 +21,8 @@ install: .venv/installed  ## make .venv from the lock
 demo: install  ## run everything once: on drawings, or on PHOTOS=folder
 	$(BIN)/menagerie demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-up: install  ## start Airflow and MLflow
-	$(BIN)/menagerie up
+up: install  ## start Airflow and MLflow, on PHOTOS=folder if given
+	$(if $(PHOTOS),MENAGERIE_PHOTOS="$(PHOTOS)") $(BIN)/menagerie up
 
 down: install  ## stop them
 	$(BIN)/menagerie down

@@ -1,6 +1,7 @@
 """Retrains one animal's classifier: `retrain_<animal>` for each table of animals.toml."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, dag, get_current_context, task
@@ -8,6 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from defaults import TAG, TASKS, at, dag_run_of, dataset_asset, form, model_asset
 
 from ml import animals, settings
+from ml.errors import MissingWeightsError
 from ml.params import RetrainParams
 
 DOC = """
@@ -51,7 +53,8 @@ def retrain(animal: str, schedule: str) -> None:
             """Draw t-SNE maps of pixels and of features."""
             from ml.stages import explore
 
-            return explore.run(_job(job)).to_dict()
+            with _skip_without_weights():
+                return explore.run(_job(job)).to_dict()
 
         @task
         def baseline(job: dict[str, Any]) -> dict[str, Any]:
@@ -60,10 +63,10 @@ def retrain(animal: str, schedule: str) -> None:
 
             return baseline.run(_job(job)).to_dict()
 
-        @task
+        @task(trigger_rule="none_failed")
         def chosen_backbones(job: dict[str, Any]) -> list[str]:
             """Name the pretrained networks of the form."""
-            return job["params"]["backbones"]
+            return list(dict.fromkeys(job["params"]["backbones"]))
 
         @task(map_index_template="{{ backbone }}")
         def transfer(backbone: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +74,16 @@ def retrain(animal: str, schedule: str) -> None:
             from ml.stages import transfer
 
             get_current_context()["backbone"] = backbone  # type: ignore[typeddict-unknown-key]
-            return transfer.run(_job(job), backbone).to_dict()
+            with _skip_without_weights():
+                return transfer.run(_job(job), backbone).to_dict()
+
+        @task(trigger_rule="none_failed")
+        def average(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any] | None:
+            """Judge the average of the pretrained networks, where there are several."""
+            from ml.stages import average
+
+            judged = average.run(_job(job), _results(results))
+            return judged.to_dict() if judged else None
 
         @task(trigger_rule="none_failed")
         def compare(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
@@ -109,14 +121,24 @@ def retrain(animal: str, schedule: str) -> None:
         transferred = transfer.partial(job=job).expand(backbone=names)
         # The map's features are those of the first backbone: what comes second finds them in the cache.
         explored >> names
-        compared = compare(job, [judged, transferred])
+        averaged = average(job, transferred)
+        compared = compare(job, [judged, transferred, averaged])
         decided = promote(job, compared)
         announce(decided)
-        everything = [explored, judged, transferred, compared, decided]
+        everything = [explored, judged, transferred, averaged, compared, decided]
         # As a teardown it runs whatever happened, and hides no failure: it has no say in the DAG run's state.
         decided >> report(job, everything).as_teardown()
 
     retrain_animal()
+
+
+@contextmanager
+def _skip_without_weights() -> Iterator[None]:
+    """Skip the task, with the reason, where a backbone's weights can't be had: the others go on."""
+    try:
+        yield
+    except MissingWeightsError as error:
+        raise AirflowSkipException(str(error)) from error
 
 
 def _job(values: dict[str, Any]) -> Any:

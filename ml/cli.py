@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
-    stack.up(chosen, console)
+    (stack.attend if options.foreground else stack.up)(chosen, console)
 
 
 def _down(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     up = commands.add_parser("up", help="start Airflow and MLflow, and leave them running")
+    up.add_argument("--foreground", action="store_true", help="stay, and end them on Ctrl-C or SIGTERM: for containers")
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", help="end what `up` started")

@@ -1,7 +1,7 @@
 """What a person may choose when triggering a DAG: one definition for the form, the terminal, REST and the stages."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -72,6 +72,20 @@ class ValidateParams(Params):
     )
 
 
+BackboneName = Literal[
+    "EfficientNetLite0",
+    "EfficientNetLite1",
+    "EfficientNetLite2",
+    "MobileNet025",
+    "MobileNet",
+    "MobileNetV2",
+    "ResNet50",
+    "ResNet50V2",
+    "VGG16",
+    "VGG19",
+]
+
+
 class RetrainParams(Params):
     """Choices of `retrain_<animal>`."""
 
@@ -85,12 +99,13 @@ class RetrainParams(Params):
     baseline_epochs: int = Field(
         30, ge=1, le=500, title="Baseline: epochs", description="Passes over the training photos of the small network."
     )
-    backbones: list[Literal["EfficientNetLite0"]] = Field(
+    backbones: list[BackboneName] = Field(
         ["EfficientNetLite0"],
         min_length=1,
         title="Pretrained networks",
-        description="Each gives one candidate.",
-        json_schema_extra={"examples": ["EfficientNetLite0"]},
+        description="Each gives one candidate, and the average of several is one more. EfficientNetLite0 is always "
+        "here; one whose weights are neither here nor to be downloaded is skipped.",
+        json_schema_extra={"examples": list(get_args(BackboneName))},
     )
     map_photos: int = Field(
         1000, ge=20, le=20_000, title="Photos on the t-SNE map", description="All of the animal, others drawn evenly."

@@ -1,6 +1,6 @@
 """The local stack: Airflow's four programs on SQLite and one MLflow server, on the loopback address.
 
-`python -m ml.stack` is its supervisor; `up`, `down` and `ml.demo` start and end that.
+`python -m ml.stack` is its supervisor; `up`, `attend`, `down` and `ml.demo` start and end that.
 """
 
 import importlib.metadata
@@ -15,7 +15,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 from rich.console import Console
@@ -51,15 +51,31 @@ def up(settings: Settings, console: Console) -> None:
     elif state.get("kept"):
         console.print("Menagerie runs already.")
     else:
-        console.print("Menagerie is being started, or its demo runs, in another terminal.")
-    console.print(
-        f"  Airflow  {settings.airflow_url}   user {USER}, password {password(settings)}\n"
-        f"  MLflow   {settings.mlflow_uri}\n"
-        f"  Logs     {settings.home / 'logs'}\n"
-        "A DAG is paused, its schedule off, until you switch it on in Airflow. `make down` ends all of it.",
-        highlight=False,
-        soft_wrap=True,
-    )
+        console.print("Menagerie runs, or is being started, in another terminal.")
+    _tell(settings, console)
+    console.print("`make down` ends all of it.")
+
+
+def attend(settings: Settings, console: Console) -> None:
+    """Start the stack, stay until SIGTERM, SIGINT or `down`, and end it: what a container or service manager runs.
+
+    Raises:
+        SystemExit: a signal came; the status is 0.
+        MenagerieError: a port is taken, a part doesn't start, or the stack ended by itself.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    process = start(settings, console)
+    try:
+        console.print("Menagerie is up.")
+        _tell(settings, console)
+        ended = status = 0
+        while ended != process.pid:
+            ended, status = os.wait()  # as the first process of a container, this one inherits the orphans
+        if status:
+            raise ServiceError(f"Menagerie ended by itself. {reason(settings) or 'Its supervisor was killed.'}")
+    finally:
+        stop(settings, process)
 
 
 def down(settings: Settings, console: Console) -> None:
@@ -119,6 +135,21 @@ def stop(settings: Settings, process: "subprocess.Popen[bytes]") -> None:
     process.stdin.close()
     _end(process.pid)
     process.wait()
+
+
+def _tell(settings: Settings, console: Console) -> None:
+    console.print(
+        f"  Airflow  {settings.airflow_url}   user {USER}, password {password(settings)}\n"
+        f"  MLflow   {settings.mlflow_uri}\n"
+        f"  Logs     {settings.home / 'logs'}\n"
+        "A DAG is paused, its schedule off, until you switch it on in Airflow.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 def _plan(settings: Settings) -> supervisor.Plan:

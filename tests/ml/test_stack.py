@@ -173,6 +173,31 @@ def test_a_part_that_dies_ends_the_start_and_is_named(installation: Installation
 
 
 @pytest.mark.slow
+def test_in_the_foreground_it_stays_until_a_part_dies_or_a_signal_comes(installation: Installation) -> None:
+    def up() -> tuple["subprocess.Popen[str]", int]:
+        process = installation.start("up", "--foreground")
+        assert process.stdout
+        lines = iter(process.stdout.readline, "")
+        assert any(line == "Menagerie is up.\n" for line in lines)
+        assert f"127.0.0.1:{installation.airflow_port} " in next(lines)
+        assert process.poll() is None
+        return process, installation.session
+
+    process, session = up()
+    os.kill(installation.processes("mlflow")[0], signal.SIGKILL)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "ended by itself. mlflow ended unexpectedly (killed by SIGKILL)" in output
+    assert supervisor.members(session) == {}
+
+    process, session = up()
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=15)
+    assert process.returncode == 0, output
+    assert supervisor.members(session) == {}
+
+
+@pytest.mark.slow
 def test_a_demo_that_is_killed_leaves_nothing(installation: Installation) -> None:
     demo = installation.start("demo", "--photos", str(installation.photos))
     wait(lambda: installation.processes("airflow"))
