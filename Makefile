@@ -47,7 +47,19 @@ lock: install  ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --group dev --custom-compile-command "make lock" \
 		pyproject.toml -o requirements.lock
 
+COMPOSE := docker compose --file docker/compose.yaml
+
+docker-up: PHOTOS ?= $(MENAGERIE_PHOTOS)
+docker-up:  ## the stack in a container: on drawings, or on PHOTOS=folder
+	$(COMPOSE) build
+	$(if $(PHOTOS),,$(COMPOSE) run --rm menagerie sample /data/drawings)
+	MENAGERIE_PHOTOS="$(if $(PHOTOS),$$(realpath -- "$(PHOTOS)"))" $(COMPOSE) up --detach --wait
+	$(COMPOSE) logs --no-log-prefix --tail 5
+
+docker-down:  ## end it; its data stay
+	$(COMPOSE) down
+
 clean:  ## remove the environment and everything that runs left behind
 	rm -rf .venv var
 
-.PHONY: help install demo up down test check format bench lock clean
+.PHONY: help install demo up down test check format bench lock docker-up docker-down clean

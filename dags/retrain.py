@@ -49,12 +49,19 @@ def retrain(animal: str, schedule: str) -> None:
             return prepare.run(animal, params, settings.read(), dag_run_of(context)).to_dict()
 
         @task
+        @_skip_without_weights()
         def explore(job: dict[str, Any]) -> dict[str, Any]:
             """Draw t-SNE maps of pixels and of features."""
             from ml.stages import explore
 
-            with _skip_without_weights():
-                return explore.run(_job(job)).to_dict()
+            return explore.run(_job(job)).to_dict()
+
+        @task
+        def floor(job: dict[str, Any]) -> dict[str, Any]:
+            """Judge what colours alone tell."""
+            from ml.stages import floor
+
+            return floor.run(_job(job)).to_dict()
 
         @task
         def baseline(job: dict[str, Any]) -> dict[str, Any]:
@@ -69,21 +76,22 @@ def retrain(animal: str, schedule: str) -> None:
             return list(dict.fromkeys(job["params"]["backbones"]))
 
         @task(map_index_template="{{ backbone }}")
+        @_skip_without_weights()
         def transfer(backbone: str, job: dict[str, Any]) -> dict[str, Any]:
             """Judge a head on a pretrained network."""
             from ml.stages import transfer
 
             get_current_context()["backbone"] = backbone  # type: ignore[typeddict-unknown-key]
-            with _skip_without_weights():
-                return transfer.run(_job(job), backbone).to_dict()
+            return transfer.run(_job(job), backbone).to_dict()
 
         @task(trigger_rule="none_failed")
-        def average(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any] | None:
+        def average(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
             """Judge the average of the pretrained networks, where there are several."""
+            if len(judged := _results(results)) < 2:
+                raise AirflowSkipException("an average takes two pretrained networks or more")
             from ml.stages import average
 
-            judged = average.run(_job(job), _results(results))
-            return judged.to_dict() if judged else None
+            return average.run(_job(job), judged).to_dict()
 
         @task(trigger_rule="none_failed")
         def compare(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
@@ -91,6 +99,14 @@ def retrain(animal: str, schedule: str) -> None:
             from ml.stages import compare
 
             return compare.run(_job(job), _results(results)).to_dict()
+
+        @task(trigger_rule="none_failed")
+        def explain(job: dict[str, Any], comparison: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+            """Show what the winner looks at."""
+            from ml.results import StageResult
+            from ml.stages import explain
+
+            return explain.run(_job(job), StageResult.from_dict(comparison), _results(results)).to_dict()
 
         @task
         def promote(job: dict[str, Any], comparison: dict[str, Any]) -> dict[str, Any]:
@@ -116,18 +132,18 @@ def retrain(animal: str, schedule: str) -> None:
             report.run(_job(job), _results(results))
 
         job = prepare()
-        explored, judged = explore(job), baseline(job)
-        names = chosen_backbones(job)
+        explored, lowest, judged, names = explore(job), floor(job), baseline(job), chosen_backbones(job)
         transferred = transfer.partial(job=job).expand(backbone=names)
         # The map's features are those of the first backbone: what comes second finds them in the cache.
         explored >> names
         averaged = average(job, transferred)
-        compared = compare(job, [judged, transferred, averaged])
+        compared = compare(job, [lowest, judged, transferred, averaged])
+        seen = explain(job, compared, [judged, transferred, averaged])
         decided = promote(job, compared)
         announce(decided)
-        everything = [explored, judged, transferred, averaged, compared, decided]
         # As a teardown it runs whatever happened, and hides no failure: it has no say in the DAG run's state.
-        decided >> report(job, everything).as_teardown()
+        everything = [explored, lowest, judged, transferred, averaged, compared, seen, decided]
+        [decided, seen] >> report(job, everything).as_teardown()
 
     retrain_animal()
 

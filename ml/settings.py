@@ -24,7 +24,7 @@ class Settings:
     animals: Path
     """The table of animals."""
     host: str
-    """Address that the servers listen on."""
+    """Address that the servers listen on; 0.0.0.0 is every address."""
     airflow_port: int
     mlflow_port: int
     mlflow_uri: str
@@ -34,7 +34,12 @@ class Settings:
 
     @property
     def airflow_url(self) -> str:
-        return f"http://{self.host}:{self.airflow_port}"
+        return _url(self.host, self.airflow_port)
+
+    @property
+    def own_mlflow_uri(self) -> str:
+        """Address of the MLflow server that the stack starts, unless `mlflow_uri` is another."""
+        return _url(self.host, self.mlflow_port)
 
     @property
     def cache(self) -> Path:
@@ -62,9 +67,14 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         host=host,
         airflow_port=_whole_number(env, "MENAGERIE_AIRFLOW_PORT", 8080, 1, 65535),
         mlflow_port=mlflow_port,
-        mlflow_uri=env.get("MLFLOW_TRACKING_URI") or f"http://{host}:{mlflow_port}",
+        mlflow_uri=env.get("MLFLOW_TRACKING_URI") or _url(host, mlflow_port),
         parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
     )
+
+
+def _url(host: str, port: int) -> str:
+    """Return where a client on this machine, a browser too, finds a server that listens on `host`."""
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
 
 
 def _whole_number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -184,7 +184,7 @@ def _is_migrated(settings: Settings) -> bool:
 
 def _own_mlflow(settings: Settings) -> bool:
     """Whether the MLflow server is ours, and not one that `MLFLOW_TRACKING_URI` names."""
-    return settings.mlflow_uri == f"http://{settings.host}:{settings.mlflow_port}"
+    return settings.mlflow_uri == settings.own_mlflow_uri
 
 
 def _await_health(settings: Settings, process: "subprocess.Popen[bytes]", since: datetime, console: Console) -> None:

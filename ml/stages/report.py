@@ -17,7 +17,7 @@ from ml.stages.compare import STAGE as COMPARE
 from ml.stages.job import Job
 from ml.stages.promote import STAGE as PROMOTE
 
-EXPECTED = ("explore", "baseline", "transfer", COMPARE, PROMOTE)
+EXPECTED = ("explore", "floor", "baseline", "transfer", COMPARE, "explain", PROMOTE)
 PROTOCOLS = {
     "cv_accuracy_mean": "accuracy",
     "cv_accuracy_std": "± over folds",

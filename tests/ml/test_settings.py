@@ -25,15 +25,23 @@ def test_every_variable_is_heard(tmp_path: Path) -> None:
             "MENAGERIE_HOME": str(tmp_path / "home"),
             "MENAGERIE_PHOTOS": str(tmp_path / "zoo"),
             "MENAGERIE_ANIMALS": str(tmp_path / "a.toml"),
-            "MENAGERIE_HOST": "0.0.0.0",
+            "MENAGERIE_HOST": "192.168.1.5",
             "MENAGERIE_AIRFLOW_PORT": "18080",
             "MENAGERIE_MLFLOW_PORT": "15000",
             "MENAGERIE_PARALLELISM": "3",
         }
     )
     assert (read.home, read.photos, read.animals) == (tmp_path / "home", tmp_path / "zoo", tmp_path / "a.toml")
-    assert (read.airflow_url, read.mlflow_uri, read.parallelism) == ("http://0.0.0.0:18080", "http://0.0.0.0:15000", 3)
+    assert (read.airflow_url, read.mlflow_uri) == ("http://192.168.1.5:18080", "http://192.168.1.5:15000")
+    assert (read.host, read.parallelism) == ("192.168.1.5", 3)
     assert settings.read({"MLFLOW_TRACKING_URI": "http://elsewhere:1"}).mlflow_uri == "http://elsewhere:1"
+
+
+def test_servers_on_every_address_are_found_on_this_machine() -> None:
+    read = settings.read({"MENAGERIE_HOST": "0.0.0.0", "MENAGERIE_AIRFLOW_PORT": "18080"})
+    assert read.host == "0.0.0.0"
+    assert (read.airflow_url, read.mlflow_uri) == ("http://127.0.0.1:18080", "http://127.0.0.1:5000")
+    assert read.own_mlflow_uri == read.mlflow_uri
 
 
 def test_photos_follow_the_home_and_relative_paths_the_working_folder(

@@ -17,7 +17,7 @@ from ml.data.sample import draw_samples
 from ml.errors import DataError
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
-from ml.stages import baseline, compare, explore, features, prepare, promote, report, transfer, validate
+from ml.stages import baseline, compare, explain, explore, features, floor, prepare, promote, report, transfer, validate
 from ml.stages.job import Job
 from ml.tracking import Tracker
 
@@ -31,8 +31,11 @@ class Run:
 
 
 def stages(job: Job) -> Run:
-    results = {"explore": explore.run(job), "baseline": baseline.run(job), "transfer": transfer.run(job, BACKBONE)}
-    results["compare"] = compare.run(job, [results["baseline"], results["transfer"]])
+    results = {"explore": explore.run(job), "floor": floor.run(job)}
+    results |= {"baseline": baseline.run(job), "transfer": transfer.run(job, BACKBONE)}
+    judged = [results["floor"], results["baseline"], results["transfer"]]
+    results["compare"] = compare.run(job, judged)
+    results["explain"] = explain.run(job, results["compare"], judged)
     results["promote"] = promote.run(job, results["compare"])
     report.run(job, list(results.values()))
     return Run(job, results)
@@ -46,7 +49,7 @@ def done(world: World) -> Run:
 
 
 def test_every_photo_is_judged_by_a_fold_that_does_not_know_it(done: Run) -> None:
-    for name in ("baseline", "transfer"):
+    for name in ("floor", "baseline", "transfer"):
         table = done.job.tracker.read_table(done.results[name].run_id, "out_of_fold")
         assert len(table) == len(done.job.dataset.training)
         assert table.probability.between(0, 1).all()
@@ -76,6 +79,13 @@ def test_a_stage_leaves_its_pictures_and_a_run_a_fold(done: Run) -> None:
     folds = tracker.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
     assert sorted(fold.info.run_name for fold in folds) == [f"fold {number}" for number in range(5)]
     assert all(fold.info.status == "FINISHED" and fold.data.metrics["val_loss"] > 0 for fold in folds)
+
+
+def test_the_floor_stands_beside_the_candidates_and_is_never_chosen(done: Run) -> None:
+    table = done.job.tracker.read_table(done.results["compare"].run_id, "candidates")
+    assert table.candidate.tolist() == ["baseline", f"transfer {BACKBONE}", "floor"]
+    assert not table.chosen[table.candidate == "floor"].any()
+    assert done.results["floor"].candidates == ()
 
 
 def test_the_first_good_model_becomes_champion_and_predicts_in_a_fresh_process(done: Run, world: World) -> None:
@@ -124,7 +134,7 @@ def test_the_same_work_is_not_done_again(done: Run, world: World, monkeypatch: p
 
     monkeypatch.setattr(training, "cross_validate", must_not_run)
     again = stages(world.job("second"))
-    for name in ("explore", "baseline", "transfer", "compare"):
+    for name in ("explore", "floor", "baseline", "transfer", "compare", "explain"):
         assert again.results[name].reused
         assert again.results[name].run_id == done.results[name].run_id
     assert again.results["promote"].metrics["promoted"] == 0
@@ -199,7 +209,7 @@ def test_a_run_whose_stages_failed_is_reported_as_failed(world: World, done: Run
     assert run.info.status == "FAILED"
     assert "baseline" in run.data.tags["menagerie.reason"]
     page = Path(job.tracker.client.download_artifacts(job.parent, "report.html", str(tmp_path))).read_text()
-    assert "Not finished: baseline, transfer, compare, promote" in page
+    assert "Not finished: floor, baseline, transfer, compare, explain, promote" in page
 
 
 def test_nothing_is_promoted_without_candidates(world: World) -> None:

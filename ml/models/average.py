@@ -1,0 +1,33 @@
+"""The average of several classifiers: the mean of their log-odds, with nothing fitted."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import layers, ops
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+
+LIMIT = 1e-6
+"""Probabilities count as at least this and at most one less this: beyond, single precision has no log-odds."""
+
+
+def average_probabilities(members: Sequence[ArrayLike]) -> NDArray[np.float32]:
+    """What `build_average` says, from what its members said: each [N] -> float32 [N] in 0 to 1."""
+    odds = [logit(np.clip(np.asarray(member, np.float64), LIMIT, 1 - LIMIT)) for member in members]
+    return expit(np.mean(odds, axis=0)).astype(np.float32)
+
+
+def build_average(members: Sequence[keras.Model]) -> keras.Model:
+    """One network of built-in layers of at least two classifiers that take the same images.
+
+    Input: as the members', uint8 RGB [N, height, width, 3]. Output: float32 [N, 1], the probability.
+    """
+    image = layers.Input(members[0].input_shape[1:], dtype="uint8", name="image")
+    odds = layers.Average(name="log_odds")([_log_odds(member(image)) for member in members])
+    return keras.Model(image, layers.Activation("sigmoid", name="probability")(odds), name="average")
+
+
+def _log_odds(probability: keras.KerasTensor) -> keras.KerasTensor:
+    probability = ops.clip(probability, LIMIT, 1 - LIMIT)
+    return ops.log(probability) - ops.log(1 - probability)
