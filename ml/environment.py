@@ -92,6 +92,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "GX_ANALYTICS_ENABLED": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "KERAS_HOME": os.environ.get("KERAS_HOME") or settings.home / "keras",
         "GIT_PYTHON_REFRESH": "quiet",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
     }

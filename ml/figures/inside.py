@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure, SubFigure
 
-from ml.analysis.explanation import on_photo
+from ml.analysis.heat import on_photo
 from ml.figures.sheets import CAPTION_HEIGHT, _tail
 from ml.figures.style import INK, WIDTH, FloatArray, Image, bare, house_style, new_figure
 

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 
 from ml.analysis.classification import THRESHOLD
+from ml.crossvalidation import Fold
 from ml.models.average import average_probabilities, build_average
 from ml.results import Candidate, StageResult
 from ml.stages import evaluation, transfer
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
-from ml.training import Fold
 
 STAGE = "average"
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ml import training
+from ml import crossvalidation, training
 from ml.analysis.classification import THRESHOLD, balanced_draws
+from ml.crossvalidation import Fold
 from ml.models.baseline import SIDE, build_baseline
 from ml.models.complexity import multiply_adds
 from ml.results import Candidate, StageResult
 from ml.stages import evaluation
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
-from ml.training import Fold
 
 STAGE = "baseline"
 BATCH = 16
@@ -43,8 +43,8 @@ def run(job: Job) -> StageResult:
             start.restore()
             return _judge(job, model, images, fold, choices)
 
-        outcomes = training.cross_validate(folds, checkpoints, judge)
-        probabilities = training.pool(outcomes, len(rows))
+        outcomes = crossvalidation.cross_validate(folds, checkpoints, judge)
+        probabilities = crossvalidation.pool(outcomes, len(rows))
         metrics = evaluation.report(stage, job.dataset, outcomes, probabilities, job.params.seed)
         cost = multiply_adds(model, SIDE, SIDE)
         candidate = Candidate(STAGE, cost, metrics["cv_accuracy_mean"], choices)

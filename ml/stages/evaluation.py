@@ -5,9 +5,9 @@ import pandas as pd
 
 from ml import figures
 from ml.analysis import classification
+from ml.crossvalidation import Fold
 from ml.data.datasets import Dataset
 from ml.tracking import StageRun
-from ml.training import Fold
 
 OUT_OF_FOLD = "out_of_fold"
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ml import figures
-from ml.analysis import explanation
+from ml.analysis import explanation, heat
 from ml.analysis.classification import THRESHOLD
 from ml.data.splits import HOLDOUT
 from ml.results import Candidate, StageResult
@@ -102,7 +102,7 @@ def _look(
     shown = {
         kind: [
             figures.Explained(
-                photos[row.Index], explanation.on_photo(heats[row.Index], photos[row.Index].shape[:2], padded), caption
+                photos[row.Index], heat.on_photo(heats[row.Index], photos[row.Index].shape[:2], padded), caption
             )
             for row, caption in zip(rows.itertuples(), _captions(rows), strict=True)
         ]
@@ -113,7 +113,7 @@ def _look(
         f"(Grad-CAM). The model was fitted without these photos, fold {judged.fold.iloc[0]}."
     )
     stage.figure("grad_cam", figures.grad_cam(shown, title))
-    shares = [explanation.share_on_rim(heats[index], photos[index].shape[:2], padded) for index in mine.index]
+    shares = [heat.share_on_rim(heats[index], photos[index].shape[:2], padded) for index in mine.index]
     on_rim, area = np.mean(shares, axis=0)
     return {"heat_on_rim": float(on_rim), "rim_area": float(area)}
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ml import training
+from ml import crossvalidation
 from ml.analysis.classification import THRESHOLD, balanced_draws
+from ml.crossvalidation import Fold
 from ml.models.histogram import colour_histogram, fit_histogram_classifier
 from ml.results import StageResult
 from ml.stages import evaluation
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
-from ml.training import Fold
 
 STAGE = "floor"
 
@@ -24,8 +24,8 @@ def run(job: Job) -> StageResult:
         rows = job.dataset.training
         histograms = np.stack([colour_histogram(job.dataset.pixels(index)) for index in rows.index])
         folds = sorted(rows.fold.unique())
-        outcomes = training.cross_validate(folds, checkpoints, lambda fold: _judge(job, histograms, fold))
-        probabilities = training.pool(outcomes, len(rows))
+        outcomes = crossvalidation.cross_validate(folds, checkpoints, lambda fold: _judge(job, histograms, fold))
+        probabilities = crossvalidation.pool(outcomes, len(rows))
         metrics = evaluation.report(stage, job.dataset, outcomes, probabilities, job.params.seed)
         return Findings(f"colours alone: {evaluation.sentence(metrics)}", metrics)
 

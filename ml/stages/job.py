@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ml import animals, training
+from ml import animals, crossvalidation
 from ml.animals import Animal
 from ml.data import datasets
 from ml.data.datasets import Dataset
@@ -102,7 +102,7 @@ def perform(
             run.log(found.metrics)
             result = StageResult(stage, job.animal, job.digest, run.id, found.metrics, found.candidates, found.summary)
             job.tracker.keep_result(result)
-        training.forget(checkpoints)
+        crossvalidation.forget(checkpoints)
     job.tracker.link(job.parent, result)
     log.info("%s: %s", stage, result.summary)
     return result

@@ -5,8 +5,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ml import training
+from ml import crossvalidation
 from ml.analysis.classification import THRESHOLD, balanced_draws
+from ml.crossvalidation import Fold
 from ml.models.backbones import BACKBONES, build_backbone
 from ml.models.complexity import multiply_adds
 from ml.models.head import LinearHead, build_classifier, fit_head
@@ -15,7 +16,6 @@ from ml.stages import evaluation
 from ml.stages.features import features
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
-from ml.training import Fold
 
 STAGE = "transfer"
 
@@ -35,8 +35,8 @@ def run(job: Job, backbone: str) -> StageResult:
         rows = job.dataset.training
         given = features(job.dataset, rows.index, backbone, job.settings)
         folds = sorted(rows.fold.unique())
-        outcomes = training.cross_validate(folds, checkpoints, lambda fold: _judge(job, given, fold, choices))
-        probabilities = training.pool(outcomes, len(rows))
+        outcomes = crossvalidation.cross_validate(folds, checkpoints, lambda fold: _judge(job, given, fold, choices))
+        probabilities = crossvalidation.pool(outcomes, len(rows))
         metrics = evaluation.report(stage, job.dataset, outcomes, probabilities, job.params.seed)
         cost = multiply_adds(build_backbone(backbone), *BACKBONES[backbone].canvas)
         candidate = Candidate(stage_name, cost, metrics["cv_accuracy_mean"], choices)

@@ -74,6 +74,16 @@ def test_a_wrong_table_of_animals_is_an_import_error_that_says_what_is_wrong(
     assert "Keys: positives, negatives, holdout, gan, schedule" in errors
 
 
+def test_tasks_that_train_nothing_do_not_wait_for_tensorflow() -> None:
+    program = """
+import sys
+from ml.stages import compare, explore, floor, prepare, report, validate
+print(*[module for module in ("tensorflow", "keras") if module in sys.modules])
+"""
+    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert answer.stdout.strip() == ""
+
+
 def test_importing_a_module_does_nothing(tmp_path: Path) -> None:
     program = (
         "import ml.settings, ml.animals, ml.params, ml.results, ml.tracking, ml.stages, ml.cli, os; print(os.listdir())"

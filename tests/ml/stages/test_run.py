@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from world import ANIMAL, World, make_settings
 
-from ml import training
+from ml import crossvalidation
 from ml.data import manifest
 from ml.data.sample import draw_samples
 from ml.errors import DataError
@@ -132,7 +132,7 @@ def test_the_same_work_is_not_done_again(done: Run, world: World, monkeypatch: p
     def must_not_run(*args: object, **kwargs: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(training, "cross_validate", must_not_run)
+    monkeypatch.setattr(crossvalidation, "cross_validate", must_not_run)
     again = stages(world.job("second"))
     for name in ("explore", "floor", "baseline", "transfer", "compare", "explain"):
         assert again.results[name].reused
@@ -184,15 +184,15 @@ def test_a_promotion_that_was_killed_registers_no_second_version(
 
 def test_a_killed_stage_goes_on_at_the_fold_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job = world.job("killed", seed=7)
-    whole, seen = training._save, []
+    whole, seen = crossvalidation._save, []
 
-    def die_in_the_third_fold(file: Path, fold: training.Fold) -> None:
+    def die_in_the_third_fold(file: Path, fold: crossvalidation.Fold) -> None:
         seen.append(file.name)
         if len(seen) == 3:
             raise KeyboardInterrupt
         whole(file, fold)
 
-    monkeypatch.setattr(training, "_save", die_in_the_third_fold)
+    monkeypatch.setattr(crossvalidation, "_save", die_in_the_third_fold)
     with pytest.raises(KeyboardInterrupt):
         baseline.run(job)
     result = baseline.run(job)

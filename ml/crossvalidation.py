@@ -1,0 +1,66 @@
+"""Folds: what each gave, kept so that a killed task doesn't do one twice."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ml.data.files import replacing
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one fold of a cross-validation gave."""
+
+    held_out: np.ndarray
+    """Indices of the photos that it judged, int [K]."""
+    probabilities: np.ndarray
+    """Their probabilities of the animal, float32 [K]."""
+    curves: dict[str, list[float]]
+    """One value an epoch for each curve; empty where nothing was trained by epochs."""
+    metrics: dict[str, float]
+
+
+def cross_validate(folds: Sequence[int], checkpoints: Path, judge: Callable[[int], Fold]) -> list[Fold]:
+    """Return the outcome of every fold, judging only those that `checkpoints` doesn't hold from a killed try."""
+    outcomes = []
+    for fold in folds:
+        file = checkpoints / f"fold-{fold}.npz"
+        if file.exists():
+            log.info("fold %d of %d: taken from the earlier try", fold + 1, len(folds))
+        else:
+            log.info("fold %d of %d", fold + 1, len(folds))
+            _save(file, judge(fold))
+        outcomes.append(_load(file))
+    return outcomes
+
+
+def forget(checkpoints: Path) -> None:
+    """Remove the checkpoints of work that is done."""
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def pool(folds: Sequence[Fold], n_photos: int) -> np.ndarray:
+    """Return the out-of-fold probabilities of all photos, float32 [n_photos]; NaN where no fold judged one."""
+    pooled = np.full(n_photos, np.nan, np.float32)
+    for fold in folds:
+        pooled[fold.held_out] = fold.probabilities
+    return pooled
+
+
+def _save(file: Path, fold: Fold) -> None:
+    said = json.dumps({"curves": fold.curves, "metrics": fold.metrics})
+    with replacing(file) as aside:
+        np.savez(aside, held_out=fold.held_out, probabilities=fold.probabilities, said=np.array(said))
+
+
+def _load(file: Path) -> Fold:
+    with np.load(file) as kept:
+        said = json.loads(str(kept["said"]))
+        return Fold(kept["held_out"], kept["probabilities"], said["curves"], said["metrics"])

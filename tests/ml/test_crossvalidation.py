@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml import crossvalidation
+from ml.crossvalidation import Fold
+
+
+def fold(number: int) -> Fold:
+    return Fold(np.array([number]), np.array([number / 10], np.float32), {"loss": [1.0]}, {"accuracy": 0.5})
+
+
+def test_folds_that_an_earlier_try_has_done_are_not_done_again(tmp_path: Path) -> None:
+    done = []
+
+    def judge(number: int) -> Fold:
+        if number == 2 and len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(number)
+        return fold(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        crossvalidation.cross_validate(range(4), tmp_path / "work", judge)
+    done.append(-1)
+    folds = crossvalidation.cross_validate(range(4), tmp_path / "work", judge)
+    assert done == [0, 1, -1, 2, 3]
+    assert [int(one.held_out[0]) for one in folds] == [0, 1, 2, 3]
+    assert folds[3].curves == {"loss": [1.0]}
+    crossvalidation.forget(tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_pooled_predictions_stand_where_their_photos_do() -> None:
+    pooled = crossvalidation.pool([fold(2), fold(0)], 4)
+    assert np.isnan(pooled[[1, 3]]).all()
+    assert np.allclose(pooled[[0, 2]], [0.0, 0.2])
