@@ -3,8 +3,6 @@
 Everything is shown on photos of one fold, by models that were fitted without that fold.
 """
 
-import importlib
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +17,13 @@ from ml.analysis.classification import THRESHOLD
 from ml.data.splits import HOLDOUT
 from ml.results import Candidate, StageResult
 from ml.stages.evaluation import OUT_OF_FOLD
+from ml.stages.final import final_model, images_for
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
 
 STAGE = "explain"
 SHOWN = 6
 MEASURED = 50
-
-log = logging.getLogger(__name__)
 
 
 def run(job: Job, comparison: StageResult, results: Sequence[StageResult]) -> StageResult:
@@ -45,7 +42,7 @@ def run(job: Job, comparison: StageResult, results: Sequence[StageResult]) -> St
         judged = judged[judged.fold == fold]
         blind = without_fold(job, fold)
         shown = {one.name: one for one in (winner, scratch) if one}
-        models = {name: _fit(blind, one) for name, one in shown.items()}
+        models = {name: final_model(blind, one) for name, one in shown.items()}
 
         metrics = _look(job, stage, models[winner.name], winner, judged)
         if scratch:
@@ -76,12 +73,6 @@ def _from_scratch(results: Sequence[StageResult]) -> Candidate | None:
     return max(candidates, key=lambda one: one.complexity, default=None)
 
 
-def _fit(job: Job, candidate: Candidate) -> keras.Model:
-    stage = importlib.import_module(f"ml.stages.{candidate.name.split()[0]}")
-    log.info("%s is fitted without one fold", candidate.name)
-    return stage.final_model(job, candidate.settings)
-
-
 def _worst_fold(judged: pd.DataFrame) -> int:
     """Return the fold with the most mistakes, of those with photos of the animal: there is most to see."""
     wrong = (judged.probability >= THRESHOLD) != (judged.label == 1)
@@ -96,7 +87,8 @@ def _look(
     kinds = _kinds(judged, job.animal)
     mine = judged[judged.label == 1].head(MEASURED)
     seen = pd.concat([*kinds.values(), mine]).index.unique()
-    heats = dict(zip(seen, explanation.grad_cam(model, _images(job, seen, model, candidate)), strict=True))
+    images = images_for(model, job.dataset, seen, candidate.settings["padding"])
+    heats = dict(zip(seen, explanation.grad_cam(model, images), strict=True))
     photos = {index: job.dataset.pixels(index) for index in seen}
     padded = candidate.settings["padding"] is not None
     shown = {
@@ -121,7 +113,7 @@ def _look(
 def _look_inside(job: Job, stage: StageRun, model: keras.Model, candidate: Candidate, judged: pd.DataFrame) -> None:
     """Draw the first filters, and the feature maps of the first photo of each kind."""
     rows = pd.concat([rows.head(1) for rows in _kinds(judged, job.animal).values()])
-    maps = explanation.feature_maps(model, _images(job, rows.index, model, candidate))
+    maps = explanation.feature_maps(model, images_for(model, job.dataset, rows.index, candidate.settings["padding"]))
     photos = [job.dataset.pixels(index) for index in rows.index]
     stage.figure(
         "feature_maps",
@@ -150,12 +142,6 @@ def _kinds(judged: pd.DataFrame, animal: str) -> dict[str, pd.DataFrame]:
             SHOWN, "probability"
         ),
     }
-
-
-def _images(job: Job, indices: pd.Index, model: keras.Model, candidate: Candidate) -> np.ndarray:
-    height, width = model.input_shape[1:3]
-    red, green, blue = candidate.settings["padding"] or (0, 0, 0)
-    return job.dataset.images(indices, height, width, (red, green, blue) if candidate.settings["padding"] else None)
 
 
 def _captions(rows: pd.DataFrame) -> list[str]:

@@ -1,9 +1,7 @@
 """Promotion: the winner meets the champion photo by photo, and takes its place only if it is shown to be no worse."""
 
-import importlib
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -16,13 +14,12 @@ from ml.analysis.classification import THRESHOLD
 from ml.analysis.selection import Decision
 from ml.results import Candidate, StageResult
 from ml.stages.evaluation import OUT_OF_FOLD
+from ml.stages.final import final_model, predict
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import CHALLENGER, CHAMPION, RegisteredVersion, StageRun
 
 STAGE = "promote"
 GUARDED = 100
-
-Change = Callable[[np.ndarray], np.ndarray]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +43,7 @@ def run(job: Job, comparison: StageResult) -> StageResult:
             stage.tag("decision", decision.reason)
             return Findings(decision.reason, metrics | {"promoted": 0.0})
 
-        model = _final_model(job, candidate)
+        model = final_model(job, candidate)
         metrics |= _holdout(job, model, candidate.settings["padding"])
         # A try that died after registering has left its version; it is used, not made again.
         registered = job.tracker.registered_by(job.classifier_name, job.parent) or stage.register(
@@ -123,28 +120,10 @@ def _champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion)
         log.info("%d photos are new to the champion, version %s: it judges them now", new.sum(), champion.version)
         indices = np.flatnonzero(job.dataset.rows.sha256.isin(both.sha256[new]))
         model, padding = job.tracker.load_model(champion), json.loads(champion.tags["padding"])
-        answers = _predict(job, model, indices, padding)
+        answers = predict(model, job.dataset, indices, padding)
         said = dict(zip(job.dataset.rows.sha256.iloc[indices], answers, strict=True))
         both["champion"] = both.champion.fillna(both.sha256.map(said))
     return both[new | (both.fold == both.fold_then)].drop(columns="fold_then").reset_index(drop=True)
-
-
-def _final_model(job: Job, candidate: Candidate) -> keras.Model:
-    stage = importlib.import_module(f"ml.stages.{candidate.name.split()[0]}")
-    log.info("%s is trained on all folds", candidate.name)
-    return stage.final_model(job, candidate.settings)
-
-
-def _predict(
-    job: Job, model: keras.Model, indices: np.ndarray, padding: list[int] | None, change: Change | None = None
-) -> np.ndarray:
-    """Return the model's probabilities for photos `indices` of the rows, each changed by `change`: float32 [K]."""
-    height, width = model.input_shape[1:3]
-    red, green, blue = padding or (0, 0, 0)
-    images = job.dataset.images(indices, height, width, (red, green, blue) if padding else None)
-    if change:
-        images = np.stack([change(image) for image in images])
-    return model.predict(images, batch_size=32, verbose=0)[:, 0]
 
 
 def _holdout(job: Job, model: keras.Model, padding: list[int] | None) -> dict[str, float]:
@@ -152,7 +131,7 @@ def _holdout(job: Job, model: keras.Model, padding: list[int] | None) -> dict[st
     if not len(held_out):
         return {}
     labels = job.dataset.rows.label.to_numpy(bool)[held_out]
-    return classification.holdout_metrics(labels, _predict(job, model, held_out, padding))
+    return classification.holdout_metrics(labels, predict(model, job.dataset, held_out, padding))
 
 
 def _guard(job: Job, stage: StageRun, model: keras.Model, padding: list[int] | None, table: pd.DataFrame) -> list[str]:
@@ -162,9 +141,9 @@ def _guard(job: Job, stage: StageRun, model: keras.Model, padding: list[int] | N
         rows.label.to_numpy(bool), rows["class"].to_numpy(str), job.params.seed, draws=1
     )
     sample = rows.index.to_numpy()[np.random.default_rng(job.params.seed).permutation(drawn)[: 2 * GUARDED]]
-    plain = _predict(job, model, sample, padding)
+    plain = predict(model, job.dataset, sample, padding)
     kept = {
-        name: guards.verdicts_kept(plain, _predict(job, model, sample, padding, change))
+        name: guards.verdicts_kept(plain, predict(model, job.dataset, sample, padding, change))
         for name, change in (("mirrored", guards.mirror), ("recompressed", guards.recompress))
     }
     others = [name for name in animals.read(job.settings.animals) if name != job.animal]

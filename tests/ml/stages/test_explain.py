@@ -7,7 +7,7 @@ import pytest
 from world import World
 
 from ml.results import StageResult
-from ml.stages import baseline, compare, explain, transfer
+from ml.stages import baseline, compare, explain, final, transfer
 from ml.stages.job import Job
 
 
@@ -62,8 +62,8 @@ def test_the_model_shown_is_the_one_that_judged_the_fold(job: Job, judged: list[
     mine = rows[rows.fold == fold]
     for result in judged:
         (candidate,) = result.candidates
-        model = explain._fit(blind, candidate)
-        said = model.predict(explain._images(job, mine.index, model, candidate), verbose=0)[:, 0]
+        model = final.final_model(blind, candidate)
+        said = final.predict(model, job.dataset, mine.index, candidate.settings["padding"])
         table = job.tracker.read_table(result.run_id, "out_of_fold")
         assert np.allclose(said, table.probability[table.fold == fold], atol=1e-3), result.stage
 

@@ -17,7 +17,20 @@ from ml.data.sample import draw_samples
 from ml.errors import DataError
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
-from ml.stages import baseline, compare, explain, explore, features, floor, prepare, promote, report, transfer, validate
+from ml.stages import (
+    baseline,
+    compare,
+    explain,
+    explore,
+    features,
+    final,
+    floor,
+    prepare,
+    promote,
+    report,
+    transfer,
+    validate,
+)
 from ml.stages.job import Job
 from ml.tracking import Tracker
 
@@ -110,11 +123,11 @@ def test_the_champion_gives_the_probabilities_that_the_head_gave(done: Run) -> N
     champion = job.tracker.champion(job.classifier_name)
     assert champion is not None
     (candidate,) = done.results["compare"].candidates
-    again = promote._final_model(job, candidate)
+    again = final.final_model(job, candidate)
     indices = np.arange(6)
     assert np.allclose(
-        promote._predict(job, job.tracker.load_model(champion), indices, candidate.settings["padding"]),
-        promote._predict(job, again, indices, candidate.settings["padding"]),
+        final.predict(job.tracker.load_model(champion), job.dataset, indices, candidate.settings["padding"]),
+        final.predict(again, job.dataset, indices, candidate.settings["padding"]),
         atol=1e-4,
     )
 

@@ -12,7 +12,7 @@ from ml.errors import MissingWeightsError
 from ml.models.applications import application
 from ml.models.average import average_probabilities
 from ml.models.backbones import BACKBONES, Backbone
-from ml.stages import average, compare, promote, report, transfer
+from ml.stages import average, compare, final, report, transfer
 from ml.stages.evaluation import OUT_OF_FOLD
 
 LITE, MOBILE = "EfficientNetLite0", "MobileNet025"
@@ -67,13 +67,13 @@ def test_the_average_is_a_candidate_and_one_network(world: World, mobile: str, t
         f"transfer {MOBILE}",
     }
 
-    network = promote._final_model(job, candidate)
+    network = final.final_model(job, candidate)
     assert network.input_shape == (None, *BACKBONES[LITE].canvas, 3)
     indices = np.arange(4)
     padding = candidate.settings["padding"]
-    apart = [promote._predict(job, promote._final_model(job, m.candidates[0]), indices, padding) for m in members]
-    together = promote._predict(job, network, indices, padding)
+    apart = [final.predict(final.final_model(job, m.candidates[0]), job.dataset, indices, padding) for m in members]
+    together = final.predict(network, job.dataset, indices, padding)
     np.testing.assert_allclose(together, average_probabilities(apart), atol=1e-3)
     network.save(tmp_path / "average.keras")
     loaded = keras.models.load_model(tmp_path / "average.keras", safe_mode=True)
-    np.testing.assert_allclose(promote._predict(job, loaded, indices, padding), together, atol=1e-4)
+    np.testing.assert_allclose(final.predict(loaded, job.dataset, indices, padding), together, atol=1e-4)
