@@ -56,6 +56,12 @@ def balanced_draws(
     return [np.sort(np.concatenate([draw_evenly(side, classes, n, rng) for side in sides])) for _ in range(draws)]
 
 
+def balanced_subset(candidates: IntArray, labels: BoolArray, classes: StrArray, seed: int) -> IntArray:
+    """One balanced draw of the photos `candidates`, indices into `labels` and `classes`: what a fold trains on."""
+    (chosen,) = balanced_draws(labels[candidates], classes[candidates], seed, draws=1)
+    return candidates[chosen]
+
+
 def draw_weights(draws: Sequence[IntArray], n_photos: int) -> FloatArray:
     """How often each photo was drawn, over the number of draws: float[n_photos]; they sum up to one draw."""
     return np.bincount(np.concatenate(draws), minlength=n_photos) / len(draws)

@@ -1,13 +1,12 @@
 """The baseline: a network of one convolution, trained from scratch, in cross-validation."""
 
-import logging
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from ml import crossvalidation, training
-from ml.analysis.classification import THRESHOLD, balanced_draws
+from ml import training
+from ml.analysis.classification import balanced_subset
 from ml.crossvalidation import Fold
 from ml.models.baseline import SIDE, build_baseline
 from ml.models.complexity import multiply_adds
@@ -18,8 +17,6 @@ from ml.tracking import StageRun
 
 STAGE = "baseline"
 BATCH = 16
-
-log = logging.getLogger(__name__)
 
 
 def run(job: Job) -> StageResult:
@@ -37,15 +34,12 @@ def run(job: Job) -> StageResult:
         images = job.dataset.images(rows.index, SIDE, SIDE)
         model = _build(choices)
         start = training.FreshStart(model)
-        folds = sorted(rows.fold.unique())
 
         def judge(fold: int) -> Fold:
             start.restore()
             return _judge(job, model, images, fold, choices)
 
-        outcomes = crossvalidation.cross_validate(folds, checkpoints, judge)
-        probabilities = crossvalidation.pool(outcomes, len(rows))
-        metrics = evaluation.report(stage, job.dataset, outcomes, probabilities, job.params.seed)
+        metrics = evaluation.cross_validate(stage, job.dataset, checkpoints, judge, job.params.seed)
         cost = multiply_adds(model, SIDE, SIDE)
         candidate = Candidate(STAGE, cost, metrics["cv_accuracy_mean"], choices)
         return Findings(evaluation.sentence(metrics), metrics, (candidate,))
@@ -72,13 +66,8 @@ def _judge(job: Job, model: keras.Model, images: np.ndarray, fold: int, choices:
     held_out = np.flatnonzero(rows.fold == fold)
     curves, trained = _train(job, model, images, np.flatnonzero(rows.fold != fold), choices, held_out)
     probabilities = model.predict(images[held_out], batch_size=256, verbose=0)[:, 0]
-    labels = rows.label.to_numpy()
-    fitted = model.predict(images[trained], batch_size=256, verbose=0)[:, 0] >= THRESHOLD
-    metrics = {
-        "accuracy": float(((probabilities >= THRESHOLD) == labels[held_out]).mean()),
-        "train_accuracy": float((fitted == labels[trained]).mean()),
-    }
-    return Fold(held_out, probabilities, curves, metrics)
+    fitted = model.predict(images[trained], batch_size=256, verbose=0)[:, 0]
+    return evaluation.judged(rows.label.to_numpy(), held_out, probabilities, trained, fitted, curves)
 
 
 def _train(
@@ -96,14 +85,12 @@ def _train(
     rows = job.dataset.training
     labels, classes = rows.label.to_numpy(), rows["class"].to_numpy(str)
 
-    def draw(indices: np.ndarray) -> np.ndarray:
-        (chosen,) = balanced_draws(labels[indices] == 1, classes[indices], choices["seed"], draws=1)
-        return indices[chosen]
-
-    trained = candidates if choices["negatives"] == "all" else draw(candidates)
+    trained = candidates
+    if choices["negatives"] == "balanced":
+        trained = balanced_subset(candidates, labels, classes, choices["seed"])
     validation = None
     if watched is not None:
-        seen = draw(watched)
+        seen = balanced_subset(watched, labels, classes, choices["seed"])
         validation = images[seen], labels[seen]
     curves = training.fit(
         model,

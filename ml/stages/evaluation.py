@@ -1,15 +1,46 @@
 """What every modelling stage leaves in its run: its out-of-fold predictions, the numbers and the pictures."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from ml import figures
+from ml import crossvalidation, figures
 from ml.analysis import classification
 from ml.crossvalidation import Fold
 from ml.data.datasets import Dataset
 from ml.tracking import StageRun
 
 OUT_OF_FOLD = "out_of_fold"
+
+
+def cross_validate(
+    run: StageRun, dataset: Dataset, checkpoints: Path, judge: Callable[[int], Fold], seed: int
+) -> dict[str, float]:
+    """Let `judge` judge every fold, log everything about the out-of-fold predictions, and return the metrics."""
+    rows = dataset.training
+    outcomes = crossvalidation.cross_validate(sorted(rows.fold.unique()), checkpoints, judge)
+    return report(run, dataset, outcomes, crossvalidation.pool(outcomes, len(rows)), seed)
+
+
+def judged(
+    labels: np.ndarray,
+    held_out: np.ndarray,
+    probabilities: np.ndarray,
+    trained: np.ndarray,
+    fitted: np.ndarray,
+    curves: dict[str, list[float]] | None = None,
+) -> Fold:
+    """Return a fold from the `probabilities` of the photos `held_out` and the `fitted` ones of those `trained` on.
+
+    Both name photos by their places in `labels`, bool or 0/1 [N].
+    """
+    metrics = {
+        "accuracy": float(((probabilities >= classification.THRESHOLD) == labels[held_out]).mean()),
+        "train_accuracy": float(((fitted >= classification.THRESHOLD) == labels[trained]).mean()),
+    }
+    return Fold(held_out, probabilities, curves or {}, metrics)
 
 
 def report(

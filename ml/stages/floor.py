@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ml import crossvalidation
-from ml.analysis.classification import THRESHOLD, balanced_draws
+from ml.analysis.classification import balanced_subset
 from ml.crossvalidation import Fold
 from ml.models.histogram import colour_histogram, fit_histogram_classifier
 from ml.results import StageResult
@@ -23,10 +22,9 @@ def run(job: Job) -> StageResult:
     def work(stage: StageRun, checkpoints: Path) -> Findings:
         rows = job.dataset.training
         histograms = np.stack([colour_histogram(job.dataset.pixels(index)) for index in rows.index])
-        folds = sorted(rows.fold.unique())
-        outcomes = crossvalidation.cross_validate(folds, checkpoints, lambda fold: _judge(job, histograms, fold))
-        probabilities = crossvalidation.pool(outcomes, len(rows))
-        metrics = evaluation.report(stage, job.dataset, outcomes, probabilities, job.params.seed)
+        metrics = evaluation.cross_validate(
+            stage, job.dataset, checkpoints, lambda fold: _judge(job, histograms, fold), job.params.seed
+        )
         return Findings(f"colours alone: {evaluation.sentence(metrics)}", metrics)
 
     return perform(job, STAGE, choices, work)
@@ -36,13 +34,8 @@ def _judge(job: Job, histograms: np.ndarray, fold: int) -> Fold:
     rows = job.dataset.training
     labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
     candidates, held_out = np.flatnonzero(rows.fold != fold), np.flatnonzero(rows.fold == fold)
-    (chosen,) = balanced_draws(labels[candidates], classes[candidates], job.params.seed, draws=1)
-    trained = candidates[chosen]
+    trained = balanced_subset(candidates, labels, classes, job.params.seed)
     groups = np.unique(rows.group.to_numpy(str)[trained], return_inverse=True)[1]
     machine = fit_histogram_classifier(histograms[trained], labels[trained], groups, job.params.seed)
     probabilities = machine.predict(histograms[held_out])
-    metrics = {
-        "accuracy": float(((probabilities >= THRESHOLD) == labels[held_out]).mean()),
-        "train_accuracy": float(((machine.predict(histograms[trained]) >= THRESHOLD) == labels[trained]).mean()),
-    }
-    return Fold(held_out, probabilities, {}, metrics)
+    return evaluation.judged(labels, held_out, probabilities, trained, machine.predict(histograms[trained]))

@@ -5,8 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ml import crossvalidation
-from ml.analysis.classification import THRESHOLD, balanced_draws
+from ml.analysis.classification import balanced_subset
 from ml.crossvalidation import Fold
 from ml.models.backbones import BACKBONES, build_backbone
 from ml.models.complexity import multiply_adds
@@ -34,10 +33,9 @@ def run(job: Job, backbone: str) -> StageResult:
     def work(stage: StageRun, checkpoints: Path) -> Findings:
         rows = job.dataset.training
         given = features(job.dataset, rows.index, backbone, job.settings)
-        folds = sorted(rows.fold.unique())
-        outcomes = crossvalidation.cross_validate(folds, checkpoints, lambda fold: _judge(job, given, fold, choices))
-        probabilities = crossvalidation.pool(outcomes, len(rows))
-        metrics = evaluation.report(stage, job.dataset, outcomes, probabilities, job.params.seed)
+        metrics = evaluation.cross_validate(
+            stage, job.dataset, checkpoints, lambda fold: _judge(job, given, fold, choices), job.params.seed
+        )
         cost = multiply_adds(build_backbone(backbone), *BACKBONES[backbone].canvas)
         candidate = Candidate(stage_name, cost, metrics["cv_accuracy_mean"], choices)
         return Findings(evaluation.sentence(metrics), metrics, (candidate,))
@@ -58,12 +56,7 @@ def _judge(job: Job, given: np.ndarray, fold: int, choices: dict) -> Fold:
     held_out = np.flatnonzero(rows.fold == fold)
     head, trained = _fit(job, given, np.flatnonzero(rows.fold != fold), choices)
     probabilities = head.predict(given[held_out])
-    labels = rows.label.to_numpy(bool)
-    metrics = {
-        "accuracy": float(((probabilities >= THRESHOLD) == labels[held_out]).mean()),
-        "train_accuracy": float(((head.predict(given[trained]) >= THRESHOLD) == labels[trained]).mean()),
-    }
-    return Fold(held_out, probabilities, {}, metrics)
+    return evaluation.judged(rows.label.to_numpy(bool), held_out, probabilities, trained, head.predict(given[trained]))
 
 
 def _fit(job: Job, given: np.ndarray, candidates: np.ndarray, choices: dict) -> tuple[LinearHead, np.ndarray]:
@@ -71,8 +64,7 @@ def _fit(job: Job, given: np.ndarray, candidates: np.ndarray, choices: dict) -> 
     labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
     trained = candidates
     if choices["negatives"] == "balanced":
-        (chosen,) = balanced_draws(labels[candidates], classes[candidates], choices["seed"], draws=1)
-        trained = candidates[chosen]
+        trained = balanced_subset(candidates, labels, classes, choices["seed"])
     groups = np.unique(rows.group.to_numpy(str)[trained], return_inverse=True)[1]
     head = fit_head(given[trained], classes[trained], labels[trained], groups)
     return head, trained

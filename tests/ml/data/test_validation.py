@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from pictures import black_png
 from PIL import Image
 
 from ml.animals import Animal
@@ -18,15 +17,6 @@ from ml.data.validation import Outcome, refuse_photos, require_dataset
 from ml.errors import DataError
 
 FOX = Animal(name="fox", positives=["fox/*"], negatives=["*/*"])
-
-
-def _black_png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    body = zlib.compress(bytes(height * (1 + (width + 7) // 8)), 1)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def _add_bad_photos(fox: Path, picture) -> dict[str, str]:
@@ -42,8 +32,8 @@ def _add_bad_photos(fox: Path, picture) -> dict[str, str]:
     Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16).save(fox / "deep.png")
     photo.save(fox / "animated.gif", **more)
     photo.save(fox / "animated.webp", **more)
-    (fox / "100 megapixels.png").write_bytes(_black_png(10_000, 10_000))
-    (fox / "bomb.png").write_bytes(_black_png(20_000, 15_000))
+    (fox / "100 megapixels.png").write_bytes(black_png(10_000, 10_000))
+    (fox / "bomb.png").write_bytes(black_png(20_000, 15_000))
     (fox / "link.jpg").symlink_to(fox / "original.jpg")
     (fox / "broken.jpg").symlink_to(fox / "nowhere.jpg")
     os.mkfifo(fox / "pipe.jpg")
