@@ -29,11 +29,14 @@ def at(cron: str) -> CronTriggerTimetable:
     return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0))
 
 
-def form(params: type[Params]) -> dict[str, Param]:
-    """Return the Trigger form of `params`: typed, bounded, with titles and help."""
+def form(params: type[Params], **defaults: Any) -> dict[str, Param]:
+    """Return the Trigger form of `params`: typed, bounded, with titles and help; `defaults` replace their own."""
+    schemas = {
+        name: {**schema, "default": defaults.get(name, schema["default"])} for name, schema in params.form().items()
+    }
     return {
         name: Param(schema["default"], **{key: value for key, value in schema.items() if key != "default"})
-        for name, schema in params.form().items()
+        for name, schema in schemas.items()
     }
 
 

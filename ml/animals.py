@@ -28,14 +28,22 @@ class Animal(BaseModel):
     """Photos (of either kind) that never train and only test."""
     gan: bool = False
     """Whether a GAN is trained on the positives."""
+    apart: dict[str, tuple[str, ...]] = {}
+    """Photos of the animal, by a name for them, without which the numbers are given once more (coyotes among foxes)."""
     schedule: str = "@weekly"
     """Cron expression or preset of the retraining that happens even if no new photos come."""
+    preset: str = ""
+    """How much its retraining tries; empty: as the installation is set."""
 
     def is_positive(self, path: str) -> bool:
         return _matches(path, self.positives)
 
     def is_holdout(self, path: str) -> bool:
         return _matches(path, self.holdout)
+
+    def names_apart(self, path: str) -> list[str]:
+        """Return the names of the groups in `apart` that a photo belongs to."""
+        return [name for name, globs in self.apart.items() if _matches(path, globs)]
 
     def choose_negatives(self, paths: list[str]) -> list[str]:
         """Return those of `paths` that are this animal's negatives (may be none)."""

@@ -31,6 +31,8 @@ class Settings:
     """Address of the MLflow server, as clients on this machine reach it."""
     parallelism: int
     """Airflow tasks that run at once; each may hold TensorFlow (about 1 GB)."""
+    preset: str
+    """How much a retraining tries unless told otherwise: see `ml.params`."""
 
     @property
     def airflow_url(self) -> str:
@@ -69,6 +71,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         mlflow_port=mlflow_port,
         mlflow_uri=env.get("MLFLOW_TRACKING_URI") or _url(host, mlflow_port),
         parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
+        preset=env.get("MENAGERIE_PRESET") or "standard",
     )
 
 

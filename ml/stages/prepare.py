@@ -14,12 +14,13 @@ log = logging.getLogger(__name__)
 
 
 def run(animal: str, params: RetrainParams, settings: Settings, dag_run: DagRun) -> Job:
-    """Open the run on the accepted dataset.
+    """Open the run on the accepted dataset, with `params` settled.
 
     Raises:
         DataError: no dataset of the animal was accepted yet.
     """
     animal_named(animal, settings)
+    params = params.settled()
     folder = settings.datasets / animal
     digest = manifest.accepted(folder)
     if digest is None:

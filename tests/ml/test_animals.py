@@ -60,7 +60,7 @@ def test_the_first_glob_that_finds_negatives_is_used_less_the_positives(tmp_path
             f"[tiger]\n{TIGER}colour = 'orange'\n",
             "table [tiger]: colour: Extra inputs are not permitted (received 'orange')",
         ),
-        (f"[tiger]\n{TIGER}colour = 1\n", "Keys: positives, negatives, holdout, gan, schedule."),
+        (f"[tiger]\n{TIGER}colour = 1\n", "Keys: positives, negatives, holdout, gan, apart, schedule, preset."),
         (f"[tiger]\n{TIGER}[tiger.fox]\n", "table [tiger]: fox: Extra inputs are not permitted"),
         (f"[tiger]\n{TIGER}name = 'fox'\n", "named by their heading. Received: tiger = {'positives'"),
         (

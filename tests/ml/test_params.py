@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from ml.errors import ParameterError
-from ml.params import Params, RetrainParams, ValidateParams
+from ml.params import PRESETS, Params, PresetName, RetrainParams, ValidateParams
 
 
 @pytest.mark.parametrize("params", [ValidateParams, RetrainParams])
@@ -19,7 +19,8 @@ def test_each_field_of_the_form_has_a_title_a_description_and_a_default(params: 
     assert list(form) == list(params.model_fields)
     for name, schema in form.items():
         assert {"title", "description", "default", "type"} <= set(schema), name
-        assert schema["type"] not in ("integer", "number") or {"minimum", "maximum"} <= set(schema), name
+        numeric = {"integer", "number"} & set(schema["type"] if isinstance(schema["type"], list) else [schema["type"]])
+        assert not numeric or {"minimum", "maximum"} <= set(schema), name
     assert json.loads(json.dumps(form)) == form
 
 
@@ -55,7 +56,8 @@ def test_values_are_read_and_frozen() -> None:
             "seed: Input should be less than or equal to 2147483647 (received 2147483648)",
         ),
         (RetrainParams, {"train_negatives": "some"}, "train_negatives: Input should be 'auto', 'balanced' or 'all'"),
-        (RetrainParams, {"backbones": []}, "backbones: List should have at least 1 item"),
+        (RetrainParams, {"preset": "fast"}, "preset: Input should be 'quick', 'standard' or 'thorough'"),
+        (RetrainParams, {"augment_copies": [5, 0]}, "augment_copies.1: Input should be greater than or equal to 1"),
         (RetrainParams, {"backbones": ["vgg19"]}, "(received 'vgg19')"),
     ],
 )
@@ -70,3 +72,20 @@ def test_a_fault_names_the_param_what_was_expected_and_what_was_received(
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(ParameterError, match=r"folds: .*; smallest_side: .*; colour: "):
         ValidateParams.read({"folds": 0, "smallest_side": 0, "colour": "red"})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_settles_what_is_left_open_and_nothing_else(preset: PresetName) -> None:
+    settled = RetrainParams(preset=preset).settled()
+    assert {name: getattr(settled, name) for name in PRESETS[preset]} == dict(PRESETS[preset])
+    assert RetrainParams.read(settled.model_dump()).settled() == settled
+    chosen = RetrainParams(preset=preset, tune_mode="off", augment_copies=[], finetune_epochs=0, seed=7).settled()
+    assert (chosen.tune_mode, chosen.augment_copies, chosen.finetune_epochs, chosen.seed) == ("off", [], 0, 7)
+    assert chosen.backbones == settled.backbones
+
+
+def test_what_may_be_left_empty_is_so_in_the_form() -> None:
+    form = RetrainParams.form()
+    assert form["tune_trials"]["type"] == ["integer", "null"]
+    assert form["tune_trials"]["default"] is None
+    assert "anyOf" not in str(form)

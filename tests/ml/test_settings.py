@@ -29,11 +29,12 @@ def test_every_variable_is_heard(tmp_path: Path) -> None:
             "MENAGERIE_AIRFLOW_PORT": "18080",
             "MENAGERIE_MLFLOW_PORT": "15000",
             "MENAGERIE_PARALLELISM": "3",
+            "MENAGERIE_PRESET": "quick",
         }
     )
     assert (read.home, read.photos, read.animals) == (tmp_path / "home", tmp_path / "zoo", tmp_path / "a.toml")
     assert (read.airflow_url, read.mlflow_uri) == ("http://192.168.1.5:18080", "http://192.168.1.5:15000")
-    assert (read.host, read.parallelism) == ("192.168.1.5", 3)
+    assert (read.host, read.parallelism, read.preset) == ("192.168.1.5", 3, "quick")
     assert settings.read({"MLFLOW_TRACKING_URI": "http://elsewhere:1"}).mlflow_uri == "http://elsewhere:1"
 
 
