@@ -18,8 +18,8 @@ help:  ## this list
 
 install: .venv/installed  ## make .venv from the lock
 
-demo: install  ## run everything once: on drawings, or on PHOTOS=folder
-	$(BIN)/menagerie demo $(if $(PHOTOS),--photos "$(PHOTOS)")
+demo: install  ## run everything once: on drawings, or on PHOTOS=folder; PRESET=standard tries more
+	$(BIN)/menagerie demo $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(PRESET),--preset $(PRESET))
 
 up: install  ## start Airflow and MLflow, on PHOTOS=folder if given
 	$(if $(PHOTOS),MENAGERIE_PHOTOS="$(PHOTOS)") $(BIN)/menagerie up

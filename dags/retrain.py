@@ -16,16 +16,20 @@ DOC = """
 ### Retrain the classifier of {animal}
 
 Runs when the accepted photos of {animal} change, and on the schedule `{schedule}`. It looks at the photos (t-SNE),
-judges a small network and pretrained ones in cross-validation, chooses the simplest that is as good as the best, and
-lets it meet the champion photo by photo. **A worse model never takes the champion's place**; a tie keeps it.
+judges a small network, searches for a better one, regularises and augments it, judges pretrained networks, fine-tunes
+the best, and averages them, all in cross-validation. It chooses the simplest that is as good as the best, and lets it
+meet the champion photo by photo. **A worse model never takes the champion's place**; a tie keeps it.
+
+How much of this is tried is said by the *preset*: quick, standard or thorough.
 
 Everything is kept in the MLflow experiment `{animal}`: numbers, curves, pictures, and, with the run of this DAG run,
 `report.html`.
-Work that an earlier run did for the same photos and settings is not done again, unless *Compute again* is ticked.
+Work that an earlier run did for the same photos and settings is not done again, unless *Compute again* is ticked: if
+nothing has changed at all, every task is skipped.
 """
 
 
-def retrain(animal: str, schedule: str) -> None:
+def retrain(animal: str, schedule: str, preset: str) -> None:
     """Define the DAG `retrain_<animal>`."""
 
     @dag(
@@ -33,7 +37,7 @@ def retrain(animal: str, schedule: str) -> None:
         schedule=AssetOrTimeSchedule(timetable=at(schedule), assets=[dataset_asset(animal)]),
         catchup=False,
         max_active_runs=1,
-        params=form(RetrainParams),
+        params=form(RetrainParams, preset=preset),
         default_args=TASKS,
         tags=[TAG, "training", animal],
         doc_md=DOC.format(animal=animal, schedule=schedule),
@@ -46,7 +50,10 @@ def retrain(animal: str, schedule: str) -> None:
 
             context = get_current_context()
             params = RetrainParams.read(context["params"])
-            return prepare.run(animal, params, settings.read(), dag_run_of(context)).to_dict()
+            job = prepare.run(animal, params, settings.read(), dag_run_of(context))
+            if said := prepare.unchanged(job):
+                raise AirflowSkipException(said)
+            return job.to_dict()
 
         @task
         @_skip_without_weights()
@@ -70,9 +77,42 @@ def retrain(animal: str, schedule: str) -> None:
 
             return baseline.run(_job(job)).to_dict()
 
-        @task(trigger_rule="none_failed")
+        @task
+        def tune(job: dict[str, Any]) -> dict[str, Any]:
+            """Search for a better network from scratch."""
+            if job["params"]["tune_mode"] == "off":
+                raise AirflowSkipException("the search is off: see the param tune_mode, and the preset")
+            from ml.stages import tune
+
+            return tune.run(_job(job)).to_dict()
+
+        @task
+        def regularise(job: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
+            """Compare regularisations of the network found."""
+            if job["params"]["regularise"] == "no":
+                raise AirflowSkipException("not wanted: see the param regularise, and the preset")
+            from ml.results import StageResult
+            from ml.stages import regularise
+
+            return regularise.run(_job(job), StageResult.from_dict(tuned)).to_dict()
+
+        @task
+        def chosen_copies(job: dict[str, Any], tuned: dict[str, Any]) -> list[int]:
+            """Name how often an epoch shows a photo, each a candidate."""
+            return list(dict.fromkeys(job["params"]["augment_copies"]))
+
+        @task(map_index_template="x{{ copies }}")
+        def augment(copies: int, job: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
+            """Judge the network found on augmented photos."""
+            from ml.results import StageResult
+            from ml.stages import augment
+
+            get_current_context()["copies"] = copies  # type: ignore[typeddict-unknown-key]
+            return augment.run(_job(job), StageResult.from_dict(tuned), copies).to_dict()
+
+        @task(trigger_rule="none_failed_min_one_success")
         def chosen_backbones(job: dict[str, Any]) -> list[str]:
-            """Name the pretrained networks of the form."""
+            """Name the pretrained networks to judge."""
             return list(dict.fromkeys(job["params"]["backbones"]))
 
         @task(map_index_template="{{ backbone }}")
@@ -84,7 +124,16 @@ def retrain(animal: str, schedule: str) -> None:
             get_current_context()["backbone"] = backbone  # type: ignore[typeddict-unknown-key]
             return transfer.run(_job(job), backbone).to_dict()
 
-        @task(trigger_rule="none_failed")
+        @task(trigger_rule="none_failed_min_one_success")
+        def finetune(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+            """Train the top of the best pretrained network too."""
+            if not job["params"]["finetune_epochs"]:
+                raise AirflowSkipException("not wanted: see the param finetune_epochs, and the preset")
+            from ml.stages import finetune
+
+            return finetune.run(_job(job), _results(results)).to_dict()
+
+        @task(trigger_rule="none_failed_min_one_success")
         def average(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
             """Judge the average of the pretrained networks, where there are several."""
             if len(judged := _results(results)) < 2:
@@ -93,14 +142,14 @@ def retrain(animal: str, schedule: str) -> None:
 
             return average.run(_job(job), judged).to_dict()
 
-        @task(trigger_rule="none_failed")
+        @task(trigger_rule="none_failed_min_one_success")
         def compare(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
             """Choose a candidate."""
             from ml.stages import compare
 
             return compare.run(_job(job), _results(results)).to_dict()
 
-        @task(trigger_rule="none_failed")
+        @task(trigger_rule="none_failed_min_one_success")
         def explain(job: dict[str, Any], comparison: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
             """Show what the winner looks at."""
             from ml.results import StageResult
@@ -115,6 +164,13 @@ def retrain(animal: str, schedule: str) -> None:
             from ml.stages import promote
 
             return promote.run(_job(job), StageResult.from_dict(comparison)).to_dict()
+
+        @task
+        def cross(job: dict[str, Any], decision: dict[str, Any]) -> dict[str, Any]:
+            """Let each animal's champion judge the others' photos."""
+            from ml.stages import cross
+
+            return cross.run(_job(job)).to_dict()
 
         @task(outlets=[model_asset(animal)])
         def announce(decision: dict[str, Any]) -> None:
@@ -132,18 +188,24 @@ def retrain(animal: str, schedule: str) -> None:
             report.run(_job(job), _results(results))
 
         job = prepare()
-        explored, lowest, judged, names = explore(job), floor(job), baseline(job), chosen_backbones(job)
+        explored, lowest, small, tuned = explore(job), floor(job), baseline(job), tune(job)
+        regularised = regularise(job, tuned)
+        augmented = augment.partial(job=job, tuned=tuned).expand(copies=chosen_copies(job, tuned))
+        names = chosen_backbones(job)
         transferred = transfer.partial(job=job).expand(backbone=names)
         # The map's features are those of the first backbone: what comes second finds them in the cache.
         explored >> names
-        averaged = average(job, transferred)
-        compared = compare(job, [lowest, judged, transferred, averaged])
-        seen = explain(job, compared, [judged, transferred, averaged])
+        finetuned = finetune(job, [transferred])
+        averaged = average(job, [transferred, finetuned])
+        proposed = [small, tuned, augmented, transferred, finetuned, averaged]
+        compared = compare(job, [lowest, *proposed])
+        seen = explain(job, compared, proposed)
         decided = promote(job, compared)
         announce(decided)
+        crossed = cross(job, decided)
         # As a teardown it runs whatever happened, and hides no failure: it has no say in the DAG run's state.
-        everything = [explored, lowest, judged, transferred, averaged, compared, seen, decided]
-        [decided, seen] >> report(job, everything).as_teardown()
+        told = [explored, lowest, small, tuned, regularised, augmented, transferred, finetuned, averaged]
+        [regularised, seen, crossed] >> report(job, [*told, compared, seen, decided, crossed]).as_teardown()
 
     retrain_animal()
 
@@ -177,4 +239,4 @@ def _results(values: Sequence[Any]) -> list[Any]:
 
 
 for one in animals.read(settings.read().animals).values():
-    retrain(one.name, one.schedule)
+    retrain(one.name, one.schedule, one.preset or settings.read().preset)

@@ -41,9 +41,8 @@ class Animal(BaseModel):
     def is_holdout(self, path: str) -> bool:
         return _matches(path, self.holdout)
 
-    def names_apart(self, path: str) -> list[str]:
-        """Return the names of the groups in `apart` that a photo belongs to."""
-        return [name for name, globs in self.apart.items() if _matches(path, globs)]
+    def is_apart(self, path: str, name: str) -> bool:
+        return _matches(path, self.apart[name])
 
     def choose_negatives(self, paths: list[str]) -> list[str]:
         """Return those of `paths` that are this animal's negatives (may be none)."""

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from ml import demo, settings, stack
 from ml.data.sources import COURSE_SET_URL, fetch_photos
 from ml.environment import environment
 from ml.errors import MenagerieError, ParameterError
+from ml.params import PRESETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +43,7 @@ def _down(options: argparse.Namespace, chosen: settings.Settings, console: Conso
 def _demo(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
     if options.photos and not options.photos.is_dir():
         raise ParameterError(f"Expected a folder of photos. Received: {options.photos}")
-    demo.demo(chosen, options.photos, console)
+    demo.demo(replace(chosen, preset=options.preset), options.photos, console)
 
 
 def _sample(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
@@ -65,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="menagerie",
         description="Retrains image classifiers on a schedule.",
         epilog="Settings come from the environment: MENAGERIE_HOME, _PHOTOS, _ANIMALS, _DAGS, _HOST, "
-        "_AIRFLOW_PORT, _MLFLOW_PORT and _PARALLELISM.",
+        "_AIRFLOW_PORT, _MLFLOW_PORT, _PARALLELISM and _PRESET.",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -78,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("demo", help="run every DAG once, print the results, end everything")
     show.add_argument("--photos", type=Path, metavar="DIR", help="photos to use (default: drawings made for it)")
+    show.add_argument("--preset", choices=PRESETS, default="quick", help="how much is tried (default: %(default)s)")
     show.set_defaults(run=_demo)
 
     sample = commands.add_parser("sample", help="draw the sample photos into a folder")

@@ -32,6 +32,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MENAGERIE_AIRFLOW_PORT": settings.airflow_port,
         "MENAGERIE_MLFLOW_PORT": settings.mlflow_port,
         "MENAGERIE_PARALLELISM": settings.parallelism,
+        "MENAGERIE_PRESET": settings.preset,
         "MENAGERIE_DAGS": dags_folder(),
         "AIRFLOW_HOME": airflow,
     }

@@ -2,17 +2,21 @@
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 log = logging.getLogger(__name__)
 
 
 def fit(
     model: keras.Model,
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: "np.ndarray | tf.data.Dataset",
+    labels: np.ndarray | None,
     *,
     epochs: int,
     batch_size: int,
@@ -22,20 +26,34 @@ def fit(
 ) -> dict[str, list[float]]:
     """Fit a compiled model in place, with a line of log an epoch; return its curves, one value an epoch.
 
-    `validation` is only watched: nothing is chosen by it.
+    Instead of images and labels it takes a dataset of batches of both, already shuffled, that is one epoch.
+    `validation` is only watched: nothing is chosen by it. Without a `name` nothing is logged.
     """
     keras.utils.set_random_seed(seed)
     history = model.fit(
         images,
         labels,
         epochs=epochs,
-        batch_size=batch_size,
-        validation_data=validation,
-        validation_batch_size=256,
-        callbacks=[EpochLines(name, epochs)],
+        batch_size=batch_size if labels is not None else None,
+        shuffle=labels is not None,
+        callbacks=[*([Watch(*validation)] if validation else []), *([EpochLines(name, epochs)] if name else [])],
         verbose=0,
     )
     return {curve: [float(value) for value in values] for curve, values in history.history.items()}
+
+
+class Watch(keras.callbacks.Callback):
+    """Adds to an epoch's numbers those of photos left out, in one batch, without Keras's evaluation loop."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        super().__init__()
+        self._images, self._labels = images, labels
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        found = self.model.test_on_batch(self._images, self._labels, return_dict=True)
+        self.model.reset_metrics()
+        if logs is not None:
+            logs.update({f"val_{name}": float(value) for name, value in found.items()})
 
 
 class FreshStart:

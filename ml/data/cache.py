@@ -1,6 +1,6 @@
-"""What was computed once and is not computed again: decoded pixels, and features of frozen backbones.
+"""What was computed once and is not computed again: decoded pixels, features and inner maps of frozen backbones.
 
-Both are addressed by the photo's SHA-256, so that renamed, copied and shared photos cost nothing. Any file of the cache
+All are addressed by the photo's SHA-256, so that renamed, copied and shared photos cost nothing. Any file of the cache
 may be deleted; it is made again.
 """
 
@@ -12,6 +12,9 @@ import numpy as np
 from filelock import FileLock
 
 from ml.data.files import replacing
+
+PART = 512
+"""Most photos whose maps are computed, and kept, at a time: what a killed task loses."""
 
 
 def put_pixels(folder: Path, sha256: str, pixels: np.ndarray) -> None:
@@ -52,6 +55,39 @@ def features(folder: Path, sha256: Sequence[str], compute: Callable[[list[int]],
                 np.savez(aside, sha256=np.array(names), features=rows)
             kept |= computed
     return np.stack([kept[name] for name in sha256])
+
+
+def maps(folder: Path, sha256: Sequence[str], compute: Callable[[list[int], int], np.ndarray]) -> list[np.ndarray]:
+    """Return a long row for each of N photos, float16 [K], computing only those that `folder` lacks.
+
+    The rows stay in their files until they are read, so that there may be more of them than memory. `compute` is called
+    for at most `PART` photos at a time, and told how many come later; each call adds one file. Otherwise as `features`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        kept: dict[str, np.ndarray] = {}
+        for part in sorted(folder.glob("*.npy")):
+            kept |= _mapped(part)
+        missing = [index for index, name in enumerate(sha256) if name not in kept]
+        for start in range(0, len(missing), PART):
+            indices = missing[start : start + PART]
+            rows = np.asarray(compute(indices, len(missing) - start - len(indices)), np.float16)
+            table = np.empty(len(rows), [("sha256", "U64"), ("row", np.float16, rows.shape[1:])])
+            table["sha256"], table["row"] = [sha256[index] for index in indices], rows
+            part = folder / f"{len(kept):09d}-{sha256[indices[0]][:16]}.npy"
+            with replacing(part) as aside:
+                np.save(aside, table)
+            kept |= _mapped(part)
+    return [kept[name] for name in sha256]
+
+
+def _mapped(part: Path) -> dict[str, np.ndarray]:
+    """Return the rows of one file by hash, still in the file; none if a crash cut it short."""
+    try:
+        table = np.load(part, mmap_mode="r")
+        return dict(zip(table["sha256"].tolist(), table["row"], strict=True))
+    except (EOFError, ValueError, IndexError):
+        return {}
 
 
 def _rows_of(part: Path) -> dict[str, np.ndarray]:

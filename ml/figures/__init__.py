@@ -4,10 +4,12 @@
 many photos.
 """
 
-from ml.figures.choice import candidates, paired_comparison
+from ml.figures.choice import candidates, cost_of_accuracy, paired_comparison
 from ml.figures.curves import confusion_matrix, learning_curves, reliability_diagram, roc_curve
 from ml.figures.inside import Explained, feature_maps, filters, grad_cam
 from ml.figures.maps import Map, tsne_maps
+from ml.figures.matrix import cross_animals
+from ml.figures.search import regularisations, search
 from ml.figures.sheets import contact_sheet, mistakes
 from ml.figures.style import png
 
@@ -17,6 +19,8 @@ __all__ = [
     "candidates",
     "confusion_matrix",
     "contact_sheet",
+    "cost_of_accuracy",
+    "cross_animals",
     "feature_maps",
     "filters",
     "grad_cam",
@@ -24,7 +28,9 @@ __all__ = [
     "mistakes",
     "paired_comparison",
     "png",
+    "regularisations",
     "reliability_diagram",
     "roc_curve",
+    "search",
     "tsne_maps",
 ]

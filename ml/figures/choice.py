@@ -1,6 +1,6 @@
 """Figures of the choice among candidates and of the meeting with the champion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -70,6 +70,37 @@ def candidates(
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+@house_style
+def cost_of_accuracy(
+    candidates: Mapping[str, Mapping[str, float]], animal: str, n_photos: float, chosen: str | None = None
+) -> Figure:
+    """Each candidate's accuracy and its 95 % interval against its time a photo, the area of the dot being its size.
+
+    `candidates` holds the metrics of each by its name: `cv_accuracy_*`, `milliseconds_a_photo`, `million_parameters`.
+    """
+    figure = new_figure(4.6, f"Accuracy for {animal} against time and size, {photos(n_photos)}, 95 % intervals")
+    axes = figure.subplots()
+    for name, metrics in sorted(candidates.items(), key=lambda item: item[1]["milliseconds_a_photo"]):
+        place, accuracy = metrics["milliseconds_a_photo"], metrics["cv_accuracy_mean"]
+        colour = ANIMAL if name == chosen else OTHER
+        axes.plot([place] * 2, [metrics["cv_accuracy_low"], metrics["cv_accuracy_high"]], color=PALE, zorder=1)
+        axes.scatter(place, accuracy, s=30 + 40 * metrics["million_parameters"], color=colour, alpha=0.75, zorder=2)
+        axes.annotate(
+            f"{_role(name, chosen, None)}\n{metrics['million_parameters']:.2g} M",
+            (place, accuracy),
+            xytext=(7, -4),
+            textcoords="offset points",
+            fontsize=8,
+            va="top",
+        )
+    axes.set_xscale("log")
+    axes.set(xlabel="milliseconds a photo, on the machine of this run", ylabel="accuracy")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.margins(x=0.18)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return figure
 
 

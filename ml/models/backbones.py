@@ -25,6 +25,7 @@ class Backbone:
             `PIL.ImageOps.pad(photo, (width, height), color=padding)`. The sides are multiples of 32, the network's
             stride.
         padding: RGB of the rest of the canvas.
+        cut: the layer above which the network is fine-tuned; empty where it can't be.
     """
 
     name: str
@@ -34,10 +35,24 @@ class Backbone:
     # average of several is a network that takes one photo.
     canvas: tuple[int, int] = (256, 256)
     padding: tuple[int, int, int] = (127, 127, 127)
+    cut: str = ""
 
 
-BACKBONES = {name: Backbone(name, efficientnet_lite) for name in RELEASES} | {
-    name: Backbone(name, application) for name in APPLICATIONS
+# The last map of the stage at 1/16 of the image's sides, or near it: what changes most from animal to animal is above.
+CUTS = {
+    "EfficientNetLite0": "block_10",
+    "EfficientNetLite1": "block_14",
+    "EfficientNetLite2": "block_14",
+    "VGG16": "block4_pool",
+    "VGG19": "block4_pool",
+    "ResNet50": "conv4_block6_out",
+    "ResNet50V2": "conv4_block6_out",
+    "MobileNet": "conv_pw_11_relu",
+    "MobileNet025": "conv_pw_11_relu",
+    "MobileNetV2": "block_12_add",
+}
+BACKBONES = {name: Backbone(name, efficientnet_lite, cut=CUTS[name]) for name in RELEASES} | {
+    name: Backbone(name, application, cut=CUTS[name]) for name in APPLICATIONS
 }
 
 

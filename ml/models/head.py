@@ -26,6 +26,9 @@ Floats = NDArray[np.float32]
 # Relative to the mean squared length of a feature vector.
 PENALTIES = (0.1, 0.3, 1.0)
 
+# Photos a class that what is believed of the scores' covariance before any is seen counts as much as.
+PRIOR = 5
+
 
 @dataclass(frozen=True)
 class LinearHead:
@@ -145,9 +148,9 @@ def _fit(rows: Floats, gram: Floats, indicators: Floats, groups: NDArray[np.inte
     coefficients, scores = _ridge(rows, gram, indicators, groups, penalty)
     to_logits, offset = _discriminants(scores, indicators)
     logits = scores @ to_logits + offset
-    temperature, loss = _temperature(logits, indicators)
+    factor, loss = temperature(logits, indicators)
     weights = coefficients @ to_logits
-    return _Fit(penalty, loss, temperature * weights, temperature * offset, temperature * logits)
+    return _Fit(penalty, loss, factor * weights, factor * offset, factor * logits)
 
 
 def _fewest_coordinates(rows: Floats) -> tuple[Floats, Floats | None]:
@@ -189,8 +192,10 @@ def _discriminants(scores: Floats, indicators: Floats) -> tuple[Floats, Floats]:
     centroids = (indicators.T @ scores) / indicators.sum(axis=0)[:, None]
     within = (scores - indicators @ centroids).astype(np.float64)
     covariance = within.T @ within / len(within)
-    # Scores add up to about one, so one direction has hardly any variance.
-    covariance += 1e-6 * np.trace(covariance) * np.eye(len(covariance))
+    # Of a few photos a class the covariance is a guess: it is drawn towards the same variance in all directions, the
+    # less the more photos there are (Friedman, Regularized Discriminant Analysis, JASA 84, 1989, eq. 18).
+    share = PRIOR * len(covariance) / (PRIOR * len(covariance) + len(within))
+    covariance = (1 - share) * covariance + share * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     # Seen from their middle, since what all logits share would only cost digits.
     middle = centroids.mean(axis=0)
     around = (centroids - middle).T
@@ -199,7 +204,7 @@ def _discriminants(scores: Floats, indicators: Floats) -> tuple[Floats, Floats]:
     return to_logits.astype(np.float32), offset.astype(np.float32)
 
 
-def _temperature(logits: Floats, indicators: Floats) -> tuple[float, float]:
+def temperature(logits: Floats, indicators: Floats) -> tuple[float, float]:
     """The factor on the logits with the least log loss, and that loss (temperature scaling, Guo et al. 2017)."""
 
     def loss(log_factor: float) -> float:

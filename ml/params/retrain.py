@@ -51,9 +51,9 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
         },
         "standard": {
             "tune_mode": "nested",
-            "tune_trials": 8,
+            "tune_trials": 6,
             "tune_minutes": 8.0,
-            "tune_epochs": 20,
+            "tune_epochs": 15,
             "regularise": "yes",
             "augment_copies": [5, 10, 20],
             "backbones": ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"],
@@ -61,7 +61,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
         },
         "thorough": {
             "tune_mode": "nested",
-            "tune_trials": 60,
+            "tune_trials": 40,
             "tune_minutes": 240.0,
             "tune_epochs": 30,
             "regularise": "yes",
@@ -162,7 +162,7 @@ class RetrainParams(Params):
         json_schema_extra=SCRATCH,
     )
     augmentations: list[AugmentationName] = Field(
-        ["mirror", "rotation", "translation", "zoom", "brightness", "contrast", "saturation"],
+        ["mirror", "translation", "zoom"],
         min_length=1,
         title="Augmentations",
         description="How the copies are changed. mixup and cutmix blend two photos.",
@@ -189,8 +189,6 @@ class RetrainParams(Params):
         """Return these choices with what is left to the preset filled in."""
         defaults = type(self).model_fields
         left = {
-            name: value
-            for name, value in PRESETS[self.preset].items()
-            if getattr(self, name) == defaults[name].default
+            name: value for name, value in PRESETS[self.preset].items() if getattr(self, name) == defaults[name].default
         }
         return self.model_copy(update=left)

@@ -1,4 +1,4 @@
-"""Average: the pretrained networks vote, each with its log-odds; a candidate of its own."""
+"""Average: the pretrained networks, frozen and fine-tuned, vote with their log-odds; a candidate of its own."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ import numpy as np
 
 from ml.analysis.classification import THRESHOLD
 from ml.crossvalidation import Fold
-from ml.models.average import average_probabilities, build_average
+from ml.models.average import average_probabilities, build_average, shared_weights
 from ml.results import Candidate, StageResult
-from ml.stages import evaluation, transfer
+from ml.stages import evaluation, final
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
 
@@ -18,18 +18,20 @@ STAGE = "average"
 
 
 def run(job: Job, results: Sequence[StageResult]) -> StageResult | None:
-    """Judge the mean of the out-of-fold log-odds of the transfer stages' `results`; `None` if there are fewer than two.
+    """Judge the average of the out-of-fold log-odds of the stages' `results`; `None` if there are fewer than two.
 
-    Nothing is fitted, so nothing can leak; as its accuracy in training counts the mean of its members'.
+    What is fine-tuned has as much say as all that is frozen together. Nothing is fitted, so nothing can leak; as its
+    accuracy in training counts the mean of its members'.
     """
     if len(results) < 2:
         return None
     members = [candidate for result in results for candidate in result.candidates]
+    weights = shared_weights([member.name.split()[0] for member in members])
     choices = {"members": sorted(f"{result.stage}={result.run_id}" for result in results)}
 
     def work(stage: StageRun, _: Path) -> Findings:
         said = [job.tracker.read_table(result.run_id, evaluation.OUT_OF_FOLD).probability for result in results]
-        probabilities = average_probabilities(said)
+        probabilities = average_probabilities(said, weights)
         rows = job.dataset.training
         correct = (probabilities >= THRESHOLD) == rows.label.to_numpy(bool)
         trained = float(np.mean([result.metrics["train_accuracy_mean"] for result in results]))
@@ -39,8 +41,13 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult | None:
             metrics = {"accuracy": float(correct[held_out].mean()), "train_accuracy": trained}
             folds.append(Fold(held_out, probabilities[held_out], {}, metrics))
         metrics = evaluation.report(stage, job.dataset, folds, probabilities, job.params.seed)
+        metrics |= _course(job, stage, results) | {
+            name: sum(result.metrics.get(name, 0.0) for result in results)
+            for name in ("million_parameters", "milliseconds_a_photo")
+        }
         settings = {
-            "members": [member.settings for member in members],
+            "members": [{"name": member.name, "settings": member.settings} for member in members],
+            "weights": weights,
             "padding": members[0].settings["padding"],  # all backbones take the same canvas
         }
         cost = sum(member.complexity for member in members)
@@ -50,6 +57,18 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult | None:
     return perform(job, STAGE, choices, work)
 
 
+def _course(job: Job, stage: StageRun, results: Sequence[StageResult]) -> dict[str, float]:
+    """Return the metrics of those members' average that were trained on balanced draws too."""
+    members = [result for result in results if "course_accuracy_mean" in result.metrics]
+    if not members:
+        return {}
+    tables = [job.tracker.read_table(result.run_id, evaluation.COURSE) for result in members]
+    weights = shared_weights([STAGE for _ in members])
+    draws = [average_probabilities([table[draw] for table in tables], weights) for draw in tables[0].columns]
+    return evaluation.course(stage, job.dataset, draws, job.params.seed)
+
+
 def final_model(job: Job, settings: dict) -> keras.Model:
-    """Return the members, each with a head fitted on all folds, as one network."""
-    return build_average([transfer.final_model(job, member) for member in settings["members"]])
+    """Return the members, each fitted by its stage on all folds, as one network."""
+    members = [Candidate(member["name"], 0, 0, member["settings"]) for member in settings["members"]]
+    return build_average([final.final_model(job, member) for member in members], settings["weights"])

@@ -10,9 +10,9 @@ from ml import figures
 from ml.analysis import classification, selection
 from ml.analysis.classification import THRESHOLD
 from ml.errors import DataError
-from ml.results import StageResult
-from ml.stages.evaluation import OUT_OF_FOLD
-from ml.stages.job import Findings, Job, perform
+from ml.results import Candidate, StageResult
+from ml.stages.evaluation import COURSE_METRICS, OUT_OF_FOLD
+from ml.stages.job import Findings, Job, animal_named, perform
 from ml.tracking import StageRun
 
 STAGE = "compare"
@@ -34,6 +34,7 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
         "seed": job.params.seed,
         "candidates": sorted(f"{candidate.name}={result.run_id}" for candidate, result in proposed),
         "references": sorted(f"{result.stage}={result.run_id}" for result in references),
+        "apart": animal_named(job.animal, job.settings).apart,
     }
 
     def work(stage: StageRun, _: Path) -> Findings:
@@ -45,7 +46,7 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
         names = list(tables)
         costs = {candidate.name: candidate.complexity for candidate, _ in proposed}
         scores = {candidate.name: candidate.accuracy for candidate, _ in proposed}
-        metrics = {candidate.name: result.metrics for candidate, result in proposed}
+        metrics = {candidate.name: _with_course(result, candidate) for candidate, result in proposed}
         n = 2 * min(labels.sum(), (~labels).sum())
         errors = {name: classification.accuracy_standard_error(scores[name], n) for name in names}
         chosen = selection.one_standard_error(
@@ -54,13 +55,19 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
         worth = selection.selected_accuracy(correct, labels, groups, job.params.seed, errors, costs)
 
         winner = names[chosen]
-        shown = metrics | {result.stage: result.metrics for result in references}
+        shown = metrics | {result.stage: _with_course(result) for result in references}
+        # What searched once, on all photos, chose with those that it is judged on.
+        optimistic = {candidate.name for candidate, _ in proposed if candidate.settings.get("mode") == "once"}
+        columns = dict.fromkeys(name for one in shown.values() for name in one)
         table = pd.DataFrame(
             {"candidate": list(shown), "chosen": [name == winner for name in shown]}
+            | {"optimistic": [name in optimistic for name in shown]}
             | {"million_multiply_adds": [costs.get(name, float("nan")) for name in shown]}
-            | {key: [one[key] for one in shown.values()] for key in metrics[winner]}
+            | {key: [one.get(key, float("nan")) for one in shown.values()] for key in columns}
         )
         stage.table("candidates", table)
+        for name, judged in _without(job, tables).items():
+            stage.table(f"without_{name}", judged)
         means, lows, highs = (
             [one[f"cv_accuracy_{name}"] for one in shown.values()] for name in ("mean", "low", "high")
         )
@@ -75,6 +82,9 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
             expected=(worth.accuracy, worth.low, worth.high),
         )
         stage.figure("candidates", figure)
+        timed = {name: one for name, one in shown.items() if "milliseconds_a_photo" in one}
+        if timed:
+            stage.figure("cost", figures.cost_of_accuracy(timed, job.animal, n, winner))
         stage.table(OUT_OF_FOLD, tables[winner])
         found = metrics[winner] | {
             "selected_accuracy": worth.accuracy,
@@ -88,3 +98,45 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
         return Findings(summary, found, (proposed[chosen][0],))
 
     return perform(job, STAGE, choices, work)
+
+
+def _with_course(result: StageResult, candidate: Candidate | None = None) -> dict[str, float]:
+    """Return the metrics, those of training on balanced draws included: what trains on nothing else has them anyway.
+
+    A result without candidate is a reference, and trains on balanced draws.
+    """
+    balanced = candidate is None or candidate.settings.get("negatives") == "balanced"
+    same = {f"course_{name}": result.metrics[f"cv_{name}"] for name in COURSE_METRICS}
+    return (same if balanced else {}) | result.metrics
+
+
+def _without(job: Job, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return, for each group of photos that the animal has `apart`, the candidates' metrics without it.
+
+    `tables` are the candidates' out-of-fold predictions. Groups that no photo belongs to are passed over.
+    """
+    animal = animal_named(job.animal, job.settings)
+    first = next(iter(tables.values()))
+    labels = first.label.to_numpy(bool)
+    found = {}
+    for name in animal.apart:
+        inside = np.array(
+            [label and animal.is_apart(path, name) for path, label in zip(first.path, labels, strict=True)]
+        )
+        if not 0 < inside.sum() < labels.sum():
+            continue
+        kept = {candidate: table[~inside] for candidate, table in tables.items()}
+        judged = [
+            classification.evaluate(
+                rows.label.to_numpy(bool),
+                rows.probability.to_numpy(),
+                rows["class"].to_numpy(str),
+                rows.fold.to_numpy(),
+                job.params.seed,
+            )
+            for rows in kept.values()
+        ]
+        found[name] = pd.DataFrame({"candidate": list(kept), "photos_left_out": int(inside.sum())}).join(
+            pd.DataFrame(judged)
+        )
+    return found

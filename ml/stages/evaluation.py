@@ -1,7 +1,9 @@
 """What every modelling stage leaves in its run: its out-of-fold predictions, the numbers and the pictures."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,14 @@ from ml.crossvalidation import Fold
 from ml.data.datasets import Dataset
 from ml.tracking import StageRun
 
+if TYPE_CHECKING:
+    import keras
+
 OUT_OF_FOLD = "out_of_fold"
+COURSE = "out_of_fold_course"
+COURSE_METRICS = ("accuracy_mean", "accuracy_std", "accuracy_low", "accuracy_high", "roc_auc_mean", "ece")
+DRAWS = 5
+TIMED = 32
 
 
 def cross_validate(
@@ -63,6 +72,28 @@ def report(
     if curves:
         run.figure("learning_curves", figures.learning_curves(curves, dataset.animal))
     return metrics
+
+
+def course(run: StageRun, dataset: Dataset, probabilities: Sequence[np.ndarray], seed: int) -> dict[str, float]:
+    """Log what models trained on balanced draws only say out of fold, float32 [N] a draw; return their mean metrics.
+
+    It is the protocol of a small course: 100 photos of the animal against 100 others, in training too.
+    """
+    rows = dataset.training
+    labels, classes, folds = rows.label.to_numpy(bool), rows["class"].to_numpy(str), rows.fold.to_numpy()
+    found = pd.DataFrame([classification.evaluate(labels, said, classes, folds, seed) for said in probabilities])
+    run.table(COURSE, pd.DataFrame({f"draw_{draw}": said for draw, said in enumerate(probabilities)}))
+    return {f"course_{name}": float(found[f"cv_{name}"].mean()) for name in COURSE_METRICS}
+
+
+def cost(model: "keras.Model", height: int, width: int) -> dict[str, float]:
+    """Return what a model of photos costs: million parameters, and milliseconds a photo on this machine, as it is."""
+    images = np.zeros((TIMED, height, width, 3), np.uint8)
+    model.predict_on_batch(images)
+    started = time.perf_counter()
+    model.predict_on_batch(images)
+    spent = time.perf_counter() - started
+    return {"million_parameters": model.count_params() / 1e6, "milliseconds_a_photo": 1000 * spent / TIMED}
 
 
 def out_of_fold(dataset: Dataset, probabilities: np.ndarray) -> pd.DataFrame:

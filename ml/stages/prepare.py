@@ -10,6 +10,8 @@ from ml.settings import Settings
 from ml.stages.job import Job, animal_named
 from ml.tracking import Tracker
 
+CHAMPION = "menagerie.champion"
+
 log = logging.getLogger(__name__)
 
 
@@ -30,3 +32,25 @@ def run(animal: str, params: RetrainParams, settings: Settings, dag_run: DagRun)
     job = Job(animal, digest, parent, params, settings)
     log.info("%s, dataset %s: %s", animal, digest, tracker.run_url(job.parent))
     return job
+
+
+def unchanged(job: Job) -> str | None:
+    """Return which earlier run did all of this already, in words, or `None`; if there is one, this run takes over
+    what that one found, and is closed.
+
+    It has the same photos, choices and code, and the champion is still the one that it left.
+    """
+    twin = None if job.params.force else job.tracker.twin(job.animal, job.parent)
+    if twin is None or twin.data.tags.get(CHAMPION) != champion_of(job):
+        return None
+    job.tracker.adopt(job.parent, twin)
+    return (
+        f"Nothing has changed since MLflow run {job.tracker.run_url(twin.info.run_id)}: its results are this run's. "
+        "To compute all again, tick the param force."
+    )
+
+
+def champion_of(job: Job) -> str:
+    """Return the champion's version, empty without one."""
+    champion = job.tracker.champion(job.classifier_name)
+    return champion.version if champion else ""

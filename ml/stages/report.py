@@ -1,36 +1,71 @@
 """The report of a DAG run: one self-contained page with every stage's sentence, numbers and pictures."""
 
 import base64
+import io
 import logging
 import math
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
+from PIL import Image
 
+from ml import animals
 from ml.data import manifest
 from ml.data.sample import is_drawn
+from ml.params import RetrainParams
 from ml.results import StageResult
 from ml.stages.job import Job
+from ml.stages.prepare import champion_of
 
 COMPARE, PROMOTE = "compare", "promote"  # importing those stages would take TensorFlow along
-EXPECTED = ("explore", "floor", "baseline", "transfer", COMPARE, "explain", PROMOTE)
-PROTOCOLS = {
+HEADINGS = {
+    "explore": "The photos",
+    "floor": "What colours alone tell",
+    "baseline": "A network of one convolution",
+    "tune": "The search for a better one",
+    "regularise": "Regularised",
+    "augment": "Augmented",
+    "transfer": "Pretrained",
+    "finetune": "Fine-tuned",
+    "average": "Several together",
+    COMPARE: "The choice",
+    "explain": "Inside",
+    PROMOTE: "The champion",
+    "cross": "The champions on each other's photos",
+}
+SHOWN = {"learning_curves", "confusion_matrix", "tsne", "search", "regularisation", "augmented_photos"} | {
+    "cost", "grad_cam", "feature_maps", "filters", "against_champion", "cross_animals",
+}  # fmt: skip
+"""Pictures to be seen at once; the others are folded away, and that of all candidates stands above."""
+NUMBERS = {
     "cv_accuracy_mean": "accuracy",
     "cv_accuracy_std": "± over folds",
     "cv_accuracy_low": "95 % from",
     "cv_accuracy_high": "to",
     "cv_roc_auc_mean": "ROC-AUC",
-    "cv_brier": "Brier",
     "cv_ece": "calibration error",
     "train_accuracy_mean": "accuracy in training",
     "cv_all_roc_auc": "ROC-AUC, all",
     "cv_all_average_precision": "average precision, all",
     "cv_all_balanced_accuracy": "balanced accuracy, all",
-    "million_multiply_adds": "million multiply-adds",
 }
+COURSE = {
+    "course_accuracy_mean": "accuracy",
+    "course_accuracy_std": "± over folds",
+    "course_accuracy_low": "95 % from",
+    "course_accuracy_high": "to",
+    "course_roc_auc_mean": "ROC-AUC",
+    "course_ece": "calibration error",
+    "million_multiply_adds": "million multiply-adds",
+    "million_parameters": "million parameters",
+    "milliseconds_a_photo": "milliseconds a photo",
+}
+REGULARISED = ("cv_accuracy_mean", "cv_accuracy_std", "cv_accuracy_low", "cv_accuracy_high", "train_accuracy_mean")
+WEBP_QUALITY = 85
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +76,7 @@ def run(job: Job, results: Sequence[StageResult]) -> None:
     The MLflow run ends FAILED if a stage is missing.
     """
     done = {result.stage.split()[0] for result in results}
-    missing = [stage for stage in EXPECTED if stage not in done]
+    missing = [stage for stage in _expected(job.params) if stage not in done]
     tracker = job.tracker
     table = manifest.load(job.settings.datasets / job.animal, job.digest)
     page = _template().render(
@@ -52,26 +87,50 @@ def run(job: Job, results: Sequence[StageResult]) -> None:
         drawings=is_drawn(Path(table.root.iloc[0])),
         missing=missing,
         conclusion=[result.summary for result in results if result.stage in (COMPARE, PROMOTE)],
-        candidates=_candidates(job, results),
-        stages=[
-            {
-                "name": result.stage,
-                "summary": result.summary,
-                "reused": result.reused,
-                "url": tracker.run_url(result.run_id),
-                "pictures": {
-                    name.replace("_", " "): base64.b64encode(picture).decode()
-                    for name, picture in tracker.pictures(result.run_id).items()
-                },
-            }
-            for result in results
-        ],
+        overview=_overview(job, results),
+        tables=_tables(job, results),
+        stages=[_section(job, result) for result in results],
     )
     tracker.client.log_text(job.parent, page, "report.html")
     final = {name: value for result in results if result.stage == PROMOTE for name, value in result.metrics.items()}
     tracker.log_metrics(job.parent, final)
+    tracker.tag(job.parent, "champion", champion_of(job))
     tracker.close_run(job.parent, not missing, f"missing: {', '.join(missing)}" if missing else "")
     log.info("report: %s, artifact report.html", tracker.run_url(job.parent))
+
+
+def _expected(params: RetrainParams) -> list[str]:
+    """Return the stages that these choices ask for."""
+    unwanted = {
+        "tune": params.tune_mode == "off",
+        "regularise": params.tune_mode == "off" or params.regularise == "no",
+        "augment": params.tune_mode == "off" or not params.augment_copies,
+        "finetune": not params.finetune_epochs,
+        "average": True,  # it takes two networks that have their weights
+    }
+    return [stage for stage in HEADINGS if not unwanted.get(stage)]
+
+
+def _section(job: Job, result: StageResult) -> dict[str, Any]:
+    pictures = job.tracker.pictures(result.run_id)
+    shown = {name: _webp(picture) for name, picture in pictures.items() if name != "candidates"}
+    stage, *which = result.stage.split(maxsplit=1)
+    return {
+        "heading": ": ".join([HEADINGS.get(stage, stage), *which]),
+        "summary": result.summary,
+        "reused": result.reused,
+        "url": job.tracker.run_url(result.run_id),
+        "table": _regularised(job, result) if stage == "regularise" else "",
+        "pictures": {name.replace("_", " "): picture for name, picture in shown.items() if name in SHOWN},
+        "folded": {name.replace("_", " "): picture for name, picture in shown.items() if name not in SHOWN},
+    }
+
+
+def _webp(png: bytes) -> str:
+    """Return a picture for a page that carries it: a third of the PNG's size."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, format="WEBP", quality=WEBP_QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _counts(table: pd.DataFrame, animal: str) -> dict[str, int]:
@@ -86,21 +145,52 @@ def _counts(table: pd.DataFrame, animal: str) -> dict[str, int]:
     }
 
 
-def _candidates(job: Job, results: Sequence[StageResult]) -> str:
-    comparison = next((result for result in results if result.stage == COMPARE), None)
+def _overview(job: Job, results: Sequence[StageResult]) -> str:
+    """Return the picture of all candidates, if they were compared."""
+    comparison = _comparison(results)
+    return _webp(job.tracker.pictures(comparison.run_id)["candidates"]) if comparison else ""
+
+
+def _tables(job: Job, results: Sequence[StageResult]) -> dict[str, str]:
+    """Return the candidates' numbers, by what they are numbers of."""
+    comparison = _comparison(results)
     if comparison is None:
-        return ""
+        return {}
     table = job.tracker.read_table(comparison.run_id, "candidates")
-    shown = table[["candidate", *PROTOCOLS]].rename(columns=PROTOCOLS)
+    table["candidate"] += table.optimistic.map({True: " (optimistic)", False: ""})
+    tables = {"Candidates": _html(table, NUMBERS)}
+    groups = animals.read(job.settings.animals)[job.animal].apart
+    for name in job.tracker.tables(comparison.run_id):
+        if (group := name.removeprefix("without_")) in groups:
+            without = job.tracker.read_table(comparison.run_id, name)
+            tables[f"Without {without.photos_left_out[0]} photos of {group}"] = _html(without, NUMBERS)
+    tables["Trained on as many others as photos of the animal; cost"] = _html(table, COURSE)
+    return tables
+
+
+def _regularised(job: Job, result: StageResult) -> str:
+    table = job.tracker.read_table(result.run_id, "regularisation")
+    names = {name: NUMBERS[name] for name in REGULARISED} | {"overfit_gap": "gap", "overfits": "overfits?"}
+    return _html(table.rename(columns={"name": "candidate"}), names)
+
+
+def _comparison(results: Sequence[StageResult]) -> StageResult | None:
+    return next((result for result in results if result.stage == COMPARE), None)
+
+
+def _html(table: pd.DataFrame, names: dict[str, str]) -> str:
+    shown = table[["candidate", *(name for name in names if name in table)]].rename(columns=names)
     formats = {column: _format(column) for column in shown.columns if column != "candidate"}
-    return shown.to_html(index=False, border=0, formatters=formats, classes="numbers")  # type: ignore[arg-type]
+    return shown.to_html(index=False, border=0, formatters=formats, na_rep="")  # type: ignore[arg-type]
 
 
-def _format(column: str) -> Callable[[float], str]:
+def _format(column: str) -> Callable[[Any], str]:
+    if column == "overfits?":
+        return lambda value: "yes" if value else "no"
     if column.startswith("million"):
-        return lambda value: "" if math.isnan(value) else f"{value:,.0f}"
+        return lambda value: "" if math.isnan(value) else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
     precise = any(word in column for word in ("AUC", "Brier", "error", "precision"))
-    return "{:.4f}".format if precise else "{:.1%}".format
+    return lambda value: "" if math.isnan(value) else f"{value:.4f}" if precise else f"{value:.1%}"
 
 
 def _template() -> jinja2.Template:

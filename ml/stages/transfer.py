@@ -36,8 +36,11 @@ def run(job: Job, backbone: str) -> StageResult:
         metrics = evaluation.cross_validate(
             stage, job.dataset, checkpoints, lambda fold: _judge(job, given, fold, choices), job.params.seed
         )
-        cost = multiply_adds(build_backbone(backbone), *BACKBONES[backbone].canvas)
-        candidate = Candidate(stage_name, cost, metrics["cv_accuracy_mean"], choices)
+        drawn = [_course(job, given, draw, choices) for draw in range(evaluation.DRAWS)]
+        metrics |= evaluation.course(stage, job.dataset, drawn, job.params.seed)
+        network, canvas = build_backbone(backbone), BACKBONES[backbone].canvas
+        metrics |= evaluation.cost(network, *canvas)
+        candidate = Candidate(stage_name, multiply_adds(network, *canvas), metrics["cv_accuracy_mean"], choices)
         return Findings(evaluation.sentence(metrics), metrics, (candidate,))
 
     return perform(job, stage_name, choices, work)
@@ -57,6 +60,16 @@ def _judge(job: Job, given: np.ndarray, fold: int, choices: dict) -> Fold:
     head, trained = _fit(job, given, np.flatnonzero(rows.fold != fold), choices)
     probabilities = head.predict(given[held_out])
     return evaluation.judged(rows.label.to_numpy(bool), held_out, probabilities, trained, head.predict(given[trained]))
+
+
+def _course(job: Job, given: np.ndarray, draw: int, choices: dict) -> np.ndarray:
+    """Return what heads fitted on one balanced draw of each fold's training photos say out of fold, float32 [N]."""
+    folds, balanced = job.dataset.training.fold.to_numpy(), {"negatives": "balanced", "seed": choices["seed"] + draw}
+    said = np.empty(len(folds), np.float32)
+    for fold in np.unique(folds):
+        head, _ = _fit(job, given, np.flatnonzero(folds != fold), balanced)
+        said[folds == fold] = head.predict(given[folds == fold])
+    return said
 
 
 def _fit(job: Job, given: np.ndarray, candidates: np.ndarray, choices: dict) -> tuple[LinearHead, np.ndarray]:

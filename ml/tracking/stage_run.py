@@ -44,14 +44,20 @@ class StageRun:
         """Log single numbers and settings, in one call."""
         log_batch(self._client, self.id, [(k, v, 0) for k, v in (metrics or {}).items()], params)
 
-    def child(self, name: str, metrics: Mapping[str, float], curves: Mapping[str, list[float]] | None = None) -> None:
-        """Log a fold or a trial as a finished run of its own: its numbers, and its curves (one value an epoch)."""
+    def child(
+        self,
+        name: str,
+        metrics: Mapping[str, float],
+        curves: Mapping[str, list[float]] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Log a fold or a trial as a finished run of its own: its numbers, curves (one value an epoch) and settings."""
         tags = {PARENT: self.id, TAG + "stage": name.split(maxsplit=1)[0]}
         run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
         points = [
             (metric, value, step) for metric, values in (curves or {}).items() for step, value in enumerate(values)
         ]
-        log_batch(self._client, run.info.run_id, [*((k, v, 0) for k, v in metrics.items()), *points])
+        log_batch(self._client, run.info.run_id, [*((k, v, 0) for k, v in metrics.items()), *points], params)
         self._client.set_terminated(run.info.run_id)
 
     def figure(self, name: str, figure: "Figure") -> None:

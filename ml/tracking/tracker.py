@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+PAGE = 1000
 
 
 class Tracker:
@@ -73,6 +74,7 @@ class Tracker:
             TAG + "dag_id": dag_run.dag_id,
             TAG + "dag_run_id": dag_run.run_id,
             TAG + "dataset": digest,
+            TAG + "key": run_key(digest, params),
             TAG + "code": version("menagerie"),
             "mlflow.note.content": self._description(dag_run, validation_run),
         }
@@ -80,10 +82,30 @@ class Tracker:
         log_batch(self.client, run.info.run_id, [], {**params, "dataset_digest": digest})
         return run.info.run_id
 
+    def tag(self, run_id: str, name: str, value: str) -> None:
+        self.client.set_tag(run_id, TAG + name, value)
+
     def close_run(self, run_id: str, succeeded: bool, reason: str = "") -> None:
         if reason:
             self.client.set_tag(run_id, TAG + "reason", reason[:4000])
         self.client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
+
+    def twin(self, animal: str, run_id: str) -> "Run | None":
+        """Return the last run of a DAG run that finished with the same photos, choices and code as `run_id`'s."""
+        key = self.client.get_run(run_id).data.tags[TAG + "key"]
+        return next(iter(self._search(self._experiment(animal), {"key": key}, status="FINISHED")), None)
+
+    def adopt(self, run_id: str, twin: "Run") -> None:
+        """Give a run what its twin found: numbers, the runs of its stages, the report; and close it."""
+        for name, value in twin.data.tags.items():
+            if name.startswith(TAG + "stage.") or name == TAG + "champion":
+                self.client.set_tag(run_id, name, value)
+        self.client.set_tag(run_id, TAG + "twin", twin.info.run_id)
+        with tempfile.TemporaryDirectory() as folder:
+            report = self.client.download_artifacts(twin.info.run_id, "report.html", folder)
+            self.client.log_artifact(run_id, report)
+        self.log_metrics(run_id, twin.data.metrics)
+        self.close_run(run_id, succeeded=True)
 
     def find(self, animal: str, stage: str, key: str) -> StageResult | None:
         """Return what a finished run of the same stage with the same `key` found, if there is one."""
@@ -92,6 +114,11 @@ class Tracker:
                 file = self.client.download_artifacts(run.info.run_id, "result.json", folder)
                 return replace(StageResult.from_dict(json.loads(Path(file).read_text())), reused=True)
         return None
+
+    def last_finished(self, animal: str, stage: str) -> str | None:
+        """Return the newest finished run of a stage, whatever its dataset and settings were."""
+        found = self._search(self._experiment(animal), {"stage": stage}, status="FINISHED")
+        return found[0].info.run_id if found else None
 
     @contextmanager
     def stage(self, animal: str, parent: str, stage: str, key: str) -> Iterator[StageRun]:
@@ -131,6 +158,10 @@ class Tracker:
         """Return `tables/<name>.csv` of a run."""
         with tempfile.TemporaryDirectory() as folder:
             return pd.read_csv(self.client.download_artifacts(run_id, f"tables/{name}.csv", folder))
+
+    def tables(self, run_id: str) -> list[str]:
+        """Return the names of a run's tables."""
+        return [Path(file.path).stem for file in self.client.list_artifacts(run_id, "tables")]
 
     def pictures(self, run_id: str) -> dict[str, bytes]:
         """Return the PNG files of a run's `plots`, by name."""
@@ -203,7 +234,17 @@ class Tracker:
             clauses.append(f"tags.`{PARENT}` = '{parent}'")
         if status:
             clauses.append(f"attributes.status = '{status}'")
-        return list(self.client.search_runs([experiment], " and ".join(clauses), max_results=200))
+        page = self.client.search_runs([experiment], " and ".join(clauses), max_results=PAGE)
+        found = list(page)
+        while page.token:
+            page = self.client.search_runs([experiment], " and ".join(clauses), max_results=PAGE, page_token=page.token)
+            found += page
+        return found
+
+
+def run_key(digest: str, params: Mapping[str, Any]) -> str:
+    """Return what names the work of a whole DAG run: its dataset, its choices and the version of this code."""
+    return work_key("run", digest, {name: value for name, value in params.items() if name != "force"})
 
 
 def work_key(stage: str, digest: str, params: Mapping[str, Any]) -> str:

@@ -135,3 +135,45 @@ def test_on_a_full_disk_the_errors_name_the_files_and_nothing_half_written_stays
     assert pixels.startswith(f"Could not write {tmp_path}/pixels/ab/{'ab' * 32}.npy: ")
     assert features.startswith(f"Could not write {tmp_path}/features/000000000-a.npz: ")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["lock"]
+
+
+def test_maps_are_computed_once_in_parts_and_stay_in_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "PART", 2)
+    asked: list[tuple[list[int], int]] = []
+
+    def compute(indices: list[int], later: int) -> np.ndarray:
+        asked.append((indices, later))
+        return _rows(indices)
+
+    maps = cache.maps(tmp_path, NAMES[:5], compute)
+    assert asked == [([0, 1], 3), ([2, 3], 1), ([4], 0)]
+    np.testing.assert_array_equal(np.stack(maps), _rows([0, 1, 2, 3, 4]))
+    assert all(isinstance(row, np.memmap) and row.dtype == np.float16 for row in maps)
+    cache.maps(tmp_path, NAMES[5:] + NAMES[:2], compute)
+    assert asked[3:] == [([0], 0)]
+
+
+def test_maps_that_were_killed_or_cut_short_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PART", 2)
+
+    def dies(indices: list[int], later: int) -> np.ndarray:
+        if indices[0] == 2:
+            raise KeyboardInterrupt
+        return _rows(indices)
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.maps(tmp_path, NAMES[:4], dies)
+    asked: list[list[int]] = []
+
+    def compute(indices: list[int], later: int) -> np.ndarray:
+        asked.append(indices)
+        return _rows(indices)
+
+    cache.maps(tmp_path, NAMES[:4], compute)
+    assert asked == [[2, 3]]
+    for size in (0, 40, 200):
+        (first, _) = sorted(tmp_path.glob("*.npy"))
+        first.write_bytes(first.read_bytes()[:size])
+        np.testing.assert_array_equal(np.stack(cache.maps(tmp_path, NAMES[:4], compute)), _rows([0, 1, 2, 3]))

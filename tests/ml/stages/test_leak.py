@@ -9,7 +9,7 @@ from world import make_settings
 from ml.data.sample import draw_samples
 from ml.params import RetrainParams, ValidateParams
 from ml.results import DagRun
-from ml.stages import baseline, compare, prepare, promote, transfer, validate
+from ml.stages import augment, average, baseline, compare, finetune, floor, prepare, promote, transfer, tune, validate
 
 
 def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,8 +26,14 @@ def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, mo
     validate.publish(
         validate.run("fox", validate.scan(params, settings), params, settings, DagRun("validate_images", "v")), settings
     )
-    job = prepare.run("fox", RetrainParams(baseline_epochs=8), settings, DagRun("retrain_fox", "r"))
-    judged = [baseline.run(job), transfer.run(job, "EfficientNetLite0")]
+    little = {"baseline_epochs": 8, "tune_trials": 2, "tune_epochs": 4, "finetune_epochs": 1}
+    job = prepare.run("fox", RetrainParams.read(little), settings, DagRun("retrain_fox", "r"))
+    tuned = tune.run(job)
+    transferred = [transfer.run(job, f"EfficientNetLite{size}") for size in (0, 1)]
+    tuned_too = finetune.run(job, transferred)
+    averaged = average.run(job, [*transferred, tuned_too])
+    assert averaged is not None
+    judged = [floor.run(job), baseline.run(job), tuned, augment.run(job, tuned, 2), *transferred, tuned_too, averaged]
     for result in judged:
         assert result.metrics["cv_accuracy_low"] <= 0.5 <= result.metrics["cv_accuracy_high"], result
         assert 0.35 <= result.metrics["cv_all_roc_auc"] <= 0.65, result

@@ -53,7 +53,7 @@ def test_the_average_is_a_candidate_and_one_network(world: World, mobile: str, t
     assert averaged is not None
 
     tables = [job.tracker.read_table(result.run_id, OUT_OF_FOLD) for result in (*members, averaged)]
-    expected = average_probabilities([table.probability for table in tables[:2]])
+    expected = average_probabilities([table.probability for table in tables[:2]], [0.5**0.5] * 2)
     np.testing.assert_allclose(tables[2].probability, expected, atol=1e-6)
     (candidate,) = averaged.candidates
     assert candidate.complexity == sum(result.candidates[0].complexity for result in members)
@@ -73,7 +73,7 @@ def test_the_average_is_a_candidate_and_one_network(world: World, mobile: str, t
     padding = candidate.settings["padding"]
     apart = [final.predict(final.final_model(job, m.candidates[0]), job.dataset, indices, padding) for m in members]
     together = final.predict(network, job.dataset, indices, padding)
-    np.testing.assert_allclose(together, average_probabilities(apart), atol=1e-3)
+    np.testing.assert_allclose(together, average_probabilities(apart, [0.5**0.5] * 2), atol=1e-3)
     network.save(tmp_path / "average.keras")
     loaded = keras.models.load_model(tmp_path / "average.keras", safe_mode=True)
     np.testing.assert_allclose(final.predict(loaded, job.dataset, indices, padding), together, atol=1e-4)

@@ -1,0 +1,181 @@
+"""Fine-tuning: the upper half of the best pretrained network learns these animals; a candidate of its own.
+
+What the frozen lower half makes of each view of a photo is computed once and kept, so fine-tuning passes no photo
+through it, whatever the fold, the run or the animal.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ml import training
+from ml.analysis import classification, selection
+from ml.analysis.classification import balanced_subset
+from ml.crossvalidation import Fold
+from ml.data.views import PLAIN
+from ml.errors import DataError
+from ml.models import finetuning
+from ml.models.backbones import BACKBONES, build_backbone
+from ml.models.finetuning import Batches
+from ml.models.head import LinearHead, build_classifier, fit_head
+from ml.results import Candidate, StageResult
+from ml.stages import evaluation
+from ml.stages.features import features, maps
+from ml.stages.job import Findings, Job, perform
+from ml.tracking import StageRun
+
+STAGE = "finetune"
+HOW = {
+    "views": 4,
+    "batch_size": 32,
+    "learning_rate": 5e-4,
+    "weight_decay": 1e-4,
+    "label_smoothing": 0.1,
+    "dropout": 0.3,
+}
+
+CHUNK = 64
+
+log = logging.getLogger(__name__)
+
+
+def run(job: Job, results: Sequence[StageResult], how: Mapping[str, Any] = HOW) -> StageResult:
+    """Fine-tune the simplest network within one standard error of the best of the transfer stages' `results`.
+
+    It is judged out of fold, on the folds of the dataset. `how` has the keys of `HOW`.
+    """
+    best = _best(results)
+    log.info("%s is fine-tuned, the simplest within one standard error of the best", best.settings["backbone"])
+    choices = {
+        "seed": job.params.seed,
+        "backbone": best.settings["backbone"],
+        "cut": BACKBONES[best.settings["backbone"]].cut,
+        "canvas": best.settings["canvas"],
+        "padding": best.settings["padding"],
+        "negatives": "balanced" if job.params.train_negatives == "balanced" else "all",
+        "epochs": job.params.finetune_epochs,
+        **how,
+    }
+    stage_name = f"{STAGE} {choices['backbone']}"
+
+    def work(stage: StageRun, checkpoints: Path) -> Findings:
+        tuning = _Tuning(job, choices)
+        metrics = evaluation.cross_validate(stage, job.dataset, checkpoints, tuning.judge, job.params.seed)
+        metrics |= evaluation.cost(tuning.backbone, *choices["canvas"])
+        candidate = Candidate(stage_name, best.complexity, metrics["cv_accuracy_mean"], choices)
+        return Findings(evaluation.sentence(metrics), metrics, (candidate,))
+
+    return perform(job, stage_name, choices, work)
+
+
+def final_model(job: Job, choices: dict) -> keras.Model:
+    """Return the network fine-tuned on all folds: uint8 photos in, probability of the animal out."""
+    tuning = _Tuning(job, choices)
+    head, *_ = tuning.fit(np.arange(len(job.dataset.training)))
+    model = build_classifier(tuning.backbone, head, tuple(choices["canvas"]))
+    model.name = f"{model.name}_tuned"  # beside the frozen one in an average
+    return model
+
+
+class _Tuning:
+    """What all folds of a job share: what the frozen half made of the photos, and the network to train, as it began."""
+
+    def __init__(self, job: Job, choices: Mapping[str, Any]) -> None:
+        self._choices, name, self._rows = choices, choices["backbone"], job.dataset.training
+        self._labels = self._rows.label.to_numpy(bool)
+        self._classes = self._rows["class"].to_numpy(str)
+        self._names, numbers = np.unique(self._classes, return_inverse=True)
+        self._targets = np.eye(len(self._names), dtype=np.float32)[numbers]
+
+        self.backbone = build_backbone(name)
+        lower, upper = finetuning.split(self.backbone, choices["cut"])
+        self._features = features(job.dataset, self._rows.index, name, job.settings)
+        self._views = [
+            maps(job.dataset, self._rows.index, lower, name, number, job.settings) for number in range(choices["views"])
+        ]
+        self._shapes = finetuning.shapes_across(lower, *choices["canvas"])
+        self._upper = upper
+        self._model = finetuning.build_tuner(
+            upper,
+            len(self._names),
+            learning_rate=choices["learning_rate"],
+            weight_decay=choices["weight_decay"],
+            label_smoothing=choices["label_smoothing"],
+            dropout=choices["dropout"],
+        )
+        self._beginning = training.FreshStart(self._model)
+
+    def judge(self, fold: int) -> Fold:
+        """Train without the fold, and judge its photos."""
+        held_out = np.flatnonzero(self._rows.fold == fold)
+        head, trained, curves = self.fit(np.flatnonzero(self._rows.fold != fold), watched=held_out)
+        probabilities, fitted = (head.predict(self._tuned(places)) for places in (held_out, trained))
+        return evaluation.judged(self._labels, held_out, probabilities, trained, fitted, curves)
+
+    def fit(
+        self, places: np.ndarray, watched: np.ndarray | None = None
+    ) -> tuple[LinearHead, np.ndarray, dict[str, list[float]]]:
+        """Train on photos `places`; return the head on the tuned features, the photos used, and the curves.
+
+        The curves of the photos `watched` are drawn, nothing more.
+        """
+        choices = self._choices
+        if choices["negatives"] == "balanced":
+            places = balanced_subset(places, self._labels, self._classes, choices["seed"])
+        groups = np.unique(self._rows.group.to_numpy(str)[places], return_inverse=True)[1]
+        frozen, labels = self._features[places], self._labels[places]
+        head = fit_head(frozen, self._classes[places], labels, groups)
+        columns = np.searchsorted(self._names, head.classes)
+        self._beginning.restore()
+        finetuning.start(self._model, head, columns, frozen)
+        batches = Batches(self._views, self._targets, places, self._shapes, choices["batch_size"], choices["seed"])
+        keras.utils.set_random_seed(choices["seed"])
+        history = self._model.fit(
+            batches,
+            epochs=choices["epochs"],
+            validation_data=None if watched is None else (self._plain(watched), self._targets[watched]),
+            validation_batch_size=CHUNK,
+            callbacks=[
+                finetuning.CosineRate(choices["learning_rate"]),
+                training.EpochLines(STAGE, choices["epochs"]),
+            ],
+            verbose=0,
+        )
+        curves = {name: [float(value) for value in values] for name, values in history.history.items()}
+        odds = labels.sum() / (~labels).sum()
+        return finetuning.tuned_head(self._model, head, columns, odds), places, curves
+
+    def _tuned(self, places: np.ndarray) -> np.ndarray:
+        """The features of photos `places` as the upper half gives them now, float32 [K, D]."""
+        chunks = np.split(places, range(CHUNK, len(places), CHUNK))
+        return np.concatenate([self._upper.predict_on_batch(self._plain(chunk)) for chunk in chunks])
+
+    def _plain(self, places: np.ndarray) -> list[np.ndarray]:
+        return finetuning.unpack(np.stack([self._views[PLAIN][place] for place in places]), self._shapes)
+
+
+def _best(results: Sequence[StageResult]) -> Candidate:
+    """Return the simplest candidate within one standard error of the best, by balanced out-of-fold accuracy.
+
+    Raises:
+        DataError: there is none.
+    """
+    proposed = [(candidate, result.metrics) for result in results for candidate in result.candidates]
+    if not proposed:
+        raise DataError(
+            "No pretrained network to fine-tune: every transfer stage failed or was skipped. See their logs."
+        )
+    errors = [
+        classification.accuracy_standard_error(
+            candidate.accuracy, 2 * min(metrics["n_positives"], metrics["n_photos"] - metrics["n_positives"])
+        )
+        for candidate, metrics in proposed
+    ]
+    chosen = selection.one_standard_error(
+        [candidate.accuracy for candidate, _ in proposed], errors, [candidate.complexity for candidate, _ in proposed]
+    )
+    return proposed[chosen][0]
