@@ -41,7 +41,7 @@ format: install  ## format the code
 	$(BIN)/ruff format .
 
 bench: install  ## run the benchmarks: ratios measured side by side
-	$(BIN)/pytest tests/benchmarks -m benchmark -s
+	$(BIN)/pytest tests -m benchmark -s
 
 lock: install  ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --group dev --custom-compile-command "make lock" \

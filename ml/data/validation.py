@@ -222,5 +222,6 @@ def _validate(name: str, frame: pd.DataFrame, checks: list[Check], docs: Path) -
             raise DataError(f"{found.expectation_config.type} could not be checked: {found.exception_info}")
         if not found.success:
             offenders = [row["path"] for row in found.result.get("unexpected_index_list") or []]
-            failed.append((check, offenders, found.result.get("observed_value")))
+            observed = found.result.get("observed_value")
+            failed.append((check, offenders, round(observed, 3) if isinstance(observed, float) else observed))
     return Outcome(failed, Path(site["site_url"].removeprefix("file://")))

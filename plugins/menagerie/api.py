@@ -1,0 +1,150 @@
+"""The routes of the Menagerie page. Airflow doesn't guard what plugins mount: every route here asks for its login."""
+
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import jinja2
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+from airflow.api_fastapi.core_api.security import requires_access_view
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Path as Segment
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+
+from menagerie import queries
+from menagerie.chart import chart
+from menagerie.store import Mlflow
+from ml import animals
+from ml.errors import MenagerieError, ServiceError
+from ml.settings import Settings
+
+logged_in = requires_access_view(AccessView.WEBSITE)
+"""The guard: 401 without Airflow's login, 403 without the right to see Airflow's pages."""
+
+RunId = Annotated[str, Segment(pattern="^[0-9a-f]{32}$")]
+PictureName = Annotated[str, Segment(pattern="^[a-z0-9_]{1,60}$")]
+
+PAGE = "default-src 'none'; img-src 'self'; connect-src 'self'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
+REPORT = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox allow-popups allow-top-navigation"
+EVERYWHERE = "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+"""Airflow shows the page in a frame, and nobody else may."""
+
+
+def make_app(settings: Settings) -> FastAPI:
+    """Return the application that Airflow mounts."""
+    app = FastAPI(dependencies=[Depends(logged_in)], docs_url=None, redoc_url=None, openapi_url=None)
+    mlflow = Mlflow(settings.mlflow_uri)
+    templates = _templates(settings)
+
+    def names() -> list[str]:
+        return list(animals.read(settings.animals))
+
+    def render(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        nonce = secrets.token_urlsafe(16)
+        text = templates.get_template(template).render(nonce=nonce, now=datetime.now(UTC), **values)
+        return HTMLResponse(text, status, _headers(PAGE.format(nonce=nonce)) | {"Cache-Control": "no-store"})
+
+    def require_ours(run_id: str) -> None:
+        if not mlflow.owns(run_id, names()):
+            raise HTTPException(404, "No animal has such a run.")
+
+    @app.exception_handler(LookupError)
+    def missing(_: Any, error: Exception) -> Response:
+        return Response(f"Not found: {error}", 404, media_type="text/plain")
+
+    @app.exception_handler(MenagerieError)
+    def trouble(_: Any, error: Exception) -> Response:
+        return render("trouble.html", 503, error=str(error), down=isinstance(error, ServiceError))
+
+    @app.get("/")
+    def page() -> HTMLResponse:
+        """Show every animal."""
+        views, works = queries.overview(mlflow, names())
+        return render("page.html", views=views, works=works, charts={view.name: chart(view.history) for view in views})
+
+    @app.get("/now")
+    def now() -> HTMLResponse:
+        """Show what runs: a part of the page, fetched again and again."""
+        return render("now.html", works=queries.running(mlflow, names()))
+
+    @app.get("/picture/{run_id}/{name}.png")
+    def picture(run_id: RunId, name: PictureName, at: int = 0) -> Response:
+        """Pass on a picture of a run."""
+        require_ours(run_id)
+        headers = _headers("default-src 'none'") | {"Cache-Control": "private, max-age=604800, immutable"}
+        return Response(mlflow.picture(run_id, name, at), headers=headers, media_type="image/png")
+
+    @app.get("/report/{run_id}")
+    def report(run_id: RunId) -> Response:
+        """Pass on the report of a DAG run: a page that carries its pictures, so it may be large."""
+        require_ours(run_id)
+        pieces = _pieces(mlflow, run_id)
+        first = next(pieces)  # what is wrong shows here, before the answer has begun
+        headers = _headers(REPORT) | {"Cache-Control": "private, no-cache"}
+        return StreamingResponse(_after(first, pieces), headers=headers, media_type="text/html; charset=utf-8")
+
+    return app
+
+
+def _pieces(mlflow: Mlflow, run_id: str) -> Iterator[bytes]:
+    with mlflow.artifact(run_id, "report.html") as answer:
+        yield from answer.iter_bytes()
+
+
+def _after(first: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from others
+
+
+def _headers(policy: str) -> dict[str, str]:
+    return {
+        "Content-Security-Policy": f"{policy}; {EVERYWHERE}",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+    }
+
+
+def _templates(settings: Settings) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        autoescape=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"share": _share, "day": _day, "minute": _minute, "segment": lambda text: quote(text, "")}
+    environment.globals |= {
+        "ago": _ago,
+        "mlflow": settings.mlflow_uri,
+        "photos": settings.photos,
+        "logs": settings.home / "logs",
+    }
+    return environment
+
+
+def _share(value: float | str | None) -> str:
+    """Return a share of 1, a number or its text, as a percentage."""
+    try:
+        return f"{float('' if value is None else value):.1%}"
+    except ValueError:
+        return "unknown"
+
+
+def _day(at: datetime) -> str:
+    return f"{at.day} {at:%b %Y}"
+
+
+def _minute(at: datetime) -> str:
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
+
+
+def _ago(at: datetime, now: datetime) -> str:
+    """Return how long ago it was, in the largest fitting unit."""
+    seconds = max(0, round((now - at).total_seconds()))
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}{'s' if seconds >= 2 * size else ''}"
+    return f"{seconds} s"

@@ -1,0 +1,159 @@
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from airflow.api_fastapi.app import init_auth_manager
+from airflow.plugins_manager import is_valid_plugin
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+from menagerie import api, plugin
+from world import ANIMAL, make_settings
+
+from ml.results import DagRun, StageResult
+from ml.settings import Settings
+from ml.stages.job import Job
+
+Results = dict[str, StageResult]
+MOUNTED = "/menagerie"
+
+
+def mounted(settings: Settings, guarded: bool = False) -> TestClient:
+    """Return a client of the page, mounted as Airflow mounts it."""
+    page, airflow = api.make_app(settings), FastAPI()
+    if not guarded:
+        page.dependency_overrides[api.logged_in] = lambda: None
+    airflow.mount(MOUNTED, page)
+    return TestClient(airflow)
+
+
+@pytest.fixture(scope="module")
+def client(served: Settings, results: Results) -> Iterator[TestClient]:
+    with mounted(served) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def _auth_manager() -> None:
+    """Set up what Airflow's API server has: tokens are checked by it."""
+    init_auth_manager()
+
+
+def addresses(text: str) -> set[str]:
+    return set(re.findall(r'(?:src|href)="([^"#][^"]*)"', text.replace("&amp;", "&")))
+
+
+@pytest.mark.parametrize("token", [None, "forged"])
+@pytest.mark.usefixtures("_auth_manager")
+def test_no_route_answers_without_airflows_login(served: Settings, token: str | None) -> None:
+    client = mounted(served, guarded=True)
+    client.cookies.update({"_token": token} if token else {})
+    routes = [route for route in api.make_app(served).routes if isinstance(route, APIRoute)]
+    assert {route.path for route in routes} == {"/", "/now", "/picture/{run_id}/{name}.png", "/report/{run_id}"}
+    assert len(routes) == len(api.make_app(served).routes), "a route that the guard doesn't cover"
+    for route in routes:
+        path = route.path.format(run_id="0" * 32, name="tsne")
+        assert client.get(MOUNTED + path).status_code in (401, 403), path
+        # What is asked is looked at after who asks.
+        assert client.get(MOUNTED + route.path.format(run_id="x", name="../x")).status_code in (401, 403, 404)
+
+
+def test_the_page_shows_the_champion_and_every_link_of_ours_answers(client: TestClient, results: Results) -> None:
+    answer = client.get(f"{MOUNTED}/")
+    assert answer.status_code == 200
+    text = answer.text
+    assert f"{results['promote'].metrics['cv_accuracy_mean']:.1%}" in text
+    assert "Promoted: there was no champion" in text
+    assert "No photos of fox are accepted yet" in text
+    ours = {link for link in addresses(text) if re.match(r"(picture|report)/", link)}
+    assert {re.sub("/.*/", "/", link).split("?")[0] for link in ours} >= {"picture/tsne.png", "picture/mistakes.png"}
+    for link in ours:
+        found = client.get(f"{MOUNTED}/{link}")
+        assert found.status_code == 200
+        assert found.headers["content-type"].split(";")[0] in ("image/png", "text/html")
+
+
+def test_the_policy_lets_only_the_page_itself_in(client: TestClient) -> None:
+    answer = client.get(f"{MOUNTED}/")
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["frame-ancestors"] == "'self'"
+    (nonce,) = set(re.findall(r'nonce="([^"]+)"', answer.text))
+    assert policy["script-src"] == policy["style-src"] == f"'nonce-{nonce}'"
+    assert nonce not in client.get(f"{MOUNTED}/").text
+    # What the policy would block isn't there: inline handlers and styles.
+    assert not re.search(r"\s(style|on\w+)=", re.sub(r"<(script|style).*?</\1>", "", answer.text, flags=re.S))
+
+
+def test_a_report_may_run_nothing(client: TestClient, job: Job) -> None:
+    answer = client.get(f"{MOUNTED}/report/{job.parent}")
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert "script" not in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["report/" + "0" * 32, "picture/" + "0" * 32 + "/tsne.png"])
+def test_what_is_not_there_is_not_found(client: TestClient, path: str) -> None:
+    assert client.get(f"{MOUNTED}/{path}").status_code == 404
+
+
+def test_paths_cannot_be_smuggled_in(client: TestClient, job: Job) -> None:
+    for name in ("..%2Fresult", "tsne.png%3F", "%2e%2e"):
+        assert client.get(f"{MOUNTED}/picture/{job.parent}/{name}.png").status_code in (404, 422)
+
+
+def test_what_runs_wrote_is_escaped(client: TestClient, job: Job) -> None:
+    tracker = job.tracker
+    parent = tracker.open_run(ANIMAL, DagRun(f"retrain_{ANIMAL}", 'manual"><script>'), job.digest, {})
+    tracker.close_run(parent, False, "<script>alert(1)</script>")
+    text = client.get(f"{MOUNTED}/").text
+    tracker.client.delete_run(parent)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert text.count("<script") == 1
+
+
+def test_what_runs_now_is_a_part_of_its_own(client: TestClient, job: Job) -> None:
+    assert "Nothing runs now" in client.get(f"{MOUNTED}/now").text
+    parent = job.tracker.open_run(ANIMAL, DagRun("validate_images", "manual__now"), job.digest, {})
+    text = client.get(f"{MOUNTED}/now").text
+    job.tracker.close_run(parent, True)
+    job.tracker.client.delete_run(parent)
+    assert "has its photos checked" in text
+    assert f'data-runs="{parent}"' in text
+    assert "<html" not in text
+
+
+def test_without_mlflow_the_page_says_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        settings = replace(make_settings(tmp_path, tmp_path), mlflow_uri=f"http://127.0.0.1:{probe.getsockname()[1]}")
+        answer = mounted(settings).get(f"{MOUNTED}/")
+    assert answer.status_code == 503
+    assert settings.mlflow_uri in answer.text
+    assert "make up" in answer.text
+
+
+def test_a_wrong_table_of_animals_is_told(served: Settings, tmp_path: Path) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text("[fox]\npositives = []\n")
+    answer = mounted(replace(served, animals=table)).get(f"{MOUNTED}/")
+    assert answer.status_code == 503
+    assert "table [fox]: positives" in answer.text
+
+
+def test_a_missing_experiment_is_a_welcome(served: Settings, tmp_path: Path) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n')
+    text = mounted(replace(served, animals=table)).get(f"{MOUNTED}/").text
+    assert "Nothing has run yet" in text
+    assert 'href="../dags/retrain_wombat"' in text
+
+
+def test_airflow_finds_the_page_in_its_navigation() -> None:
+    assert is_valid_plugin(plugin.MenageriePlugin)
+    page, _ = plugin.MenageriePlugin.external_views
+    (app,) = plugin.MenageriePlugin().fastapi_apps
+    assert f"/{page['href']}" == f"{app['url_prefix']}/"
+    assert page["url_route"] == "menagerie"

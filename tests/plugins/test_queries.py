@@ -1,0 +1,162 @@
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from menagerie import queries
+from menagerie.queries import AnimalView
+from menagerie.store import Mlflow
+from world import ANIMAL
+
+from ml.errors import ServiceError
+from ml.results import DagRun, StageResult
+from ml.settings import Settings
+from ml.stages.job import Job
+
+ANIMALS = ["fox", ANIMAL]
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+Results = dict[str, StageResult]
+
+
+@pytest.fixture(scope="module")
+def mlflow(served: Settings) -> Mlflow:
+    return Mlflow(served.mlflow_uri)
+
+
+def view(mlflow: Mlflow) -> AnimalView:
+    return queries.overview(mlflow, ANIMALS)[0][1]
+
+
+def test_the_champion_has_the_numbers_of_its_promotion(mlflow: Mlflow, job: Job, results: Results) -> None:
+    champion, promotion = view(mlflow).champion, results["promote"]
+    assert champion is not None
+    assert champion.version == "1"
+    assert champion.tags["candidate"] == results["compare"].candidates[0].name
+    assert champion.run is not None
+    assert champion.run.id == promotion.run_id
+    assert champion.accuracy is not None
+    numbers = (champion.accuracy.mean, champion.accuracy.low, champion.accuracy.high)
+    assert numbers == tuple(promotion.metrics[f"cv_accuracy_{name}"] for name in ("mean", "low", "high"))
+
+
+def test_what_else_is_said_of_an_animal(mlflow: Mlflow, job: Job, validated: StageResult, results: Results) -> None:
+    seen = view(mlflow)
+    assert [run.id for run in seen.history] == [job.parent]
+    assert seen.decision == job.tracker.client.get_run(results["promote"].run_id).data.tags["menagerie.decision"]
+    assert seen.photos is not None
+    assert seen.photos.run.id == validated.run_id
+    assert seen.photos.counts == {name: int(value) for name, value in validated.metrics.items()}
+
+
+def test_the_pictures_are_those_of_the_stages_and_of_the_winner(mlflow: Mlflow, job: Job, results: Results) -> None:
+    winner = results["compare"].candidates[0].name
+    runs = {"tsne": "explore", "mistakes": winner.split()[0], "candidates": "compare"}
+    pictures = {picture.name: picture for picture in view(mlflow).pictures}
+    assert {name: pictures[name].run for name in runs} == {name: results[stage].run_id for name, stage in runs.items()}
+    for name, picture in pictures.items():
+        assert mlflow.picture(picture.run, name, picture.at) == job.tracker.pictures(picture.run)[name]
+
+
+def test_every_picture_is_drawn_by_its_stage() -> None:
+    for stage, names in queries.PICTURES.items():
+        module = importlib.util.find_spec(f"ml.stages.{'evaluation' if stage == 'winner' else stage}")
+        assert module is not None
+        assert module.origin is not None
+        source = Path(module.origin).read_text()
+        for name in names:
+            assert f'.figure("{name}"' in source or f'"{name}",' in source
+
+
+def test_an_animal_without_runs_is_there_and_empty(mlflow: Mlflow, results: Results) -> None:
+    assert queries.overview(mlflow, ANIMALS)[0][0] == AnimalView("fox")
+
+
+def test_what_runs_is_named_with_its_open_stage(mlflow: Mlflow, job: Job, results: Results) -> None:
+    assert queries.running(mlflow, ANIMALS) == []
+    tracker = job.tracker
+    parent = tracker.open_run(ANIMAL, DagRun(f"retrain_{ANIMAL}", "manual__running"), job.digest, {})
+    tracker.link(parent, results["explore"])
+    with tracker.stage(ANIMAL, parent, "tune", "running"):
+        (work,) = queries.running(mlflow, ANIMALS)
+    tracker.close_run(parent, True)
+    tracker.client.delete_run(parent)
+    assert work.animal == ANIMAL
+    assert work.run.id == parent
+    assert [stage.tag("stage") for stage in work.open] == ["tune"]
+    assert work.run.stages == {"explore": results["explore"].run_id}
+
+
+def test_a_failure_is_told_in_the_words_of_its_stage_until_it_is_mended(mlflow: Mlflow, job: Job) -> None:
+    tracker, dag_run = job.tracker, DagRun(f"retrain_{ANIMAL}", "manual__failed")
+    parent = tracker.open_run(ANIMAL, dag_run, job.digest, {})
+    with pytest.raises(MemoryError), tracker.stage(ANIMAL, parent, "tune", "failed"):
+        raise MemoryError("16 GB")
+    tracker.close_run(parent, False, "missing: tune")
+    (failure,) = view(mlflow).failures
+    assert failure.reasons == ["tune: MemoryError: 16 GB"]
+    assert not failure.mended
+    later = tracker.open_run(ANIMAL, DagRun(f"retrain_{ANIMAL}", "manual__later"), job.digest, {})
+    tracker.close_run(later, True)
+    (failure,) = view(mlflow).failures
+    assert failure.run.id == parent
+    assert failure.mended
+    for run in (parent, later):
+        tracker.client.delete_run(run)
+
+
+def test_a_run_of_another_experiment_is_not_ours(mlflow: Mlflow, job: Job, results: Results) -> None:
+    foreign = job.tracker.open_run("secret", DagRun("retrain_secret", "manual__1"), "digest", {})
+    assert mlflow.owns(job.parent, ANIMALS)
+    assert not mlflow.owns(foreign, ANIMALS)
+    assert not mlflow.owns("0" * 32, ANIMALS)
+
+
+def test_a_picture_that_is_none_is_not_passed_on(mlflow: Mlflow, job: Job) -> None:
+    with job.tracker.stage(ANIMAL, job.parent, "forged", "forged") as run:
+        run.text("plots/tsne.png", "<script>alert(1)</script>")
+    with pytest.raises(LookupError):
+        mlflow.picture(run.id, "tsne", 0)
+    with pytest.raises(LookupError):
+        mlflow.picture(run.id, "missing", 0)
+    job.tracker.client.delete_run(run.id)
+
+
+def test_a_server_that_takes_too_long_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(ServiceError, match=uri):
+            queries.overview(Mlflow(uri, timeout=0.3), ANIMALS)
+    assert time.monotonic() - started < 2
+
+
+def test_the_api_server_is_spared_what_is_heavy() -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(PLUGINS)!r})
+from menagerie import api, queries
+print(*[name for name in ("mlflow", "tensorflow", "keras", "sklearn", "pandas") if name in sys.modules])
+"""
+    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert answer.stdout.split("\n")[-2] == ""
+
+
+def test_the_other_programs_of_airflow_load_nothing_of_the_page() -> None:
+    """They load every plugin too; what belongs to the page alone is made when the API server asks for it."""
+    program = """
+import sys
+from airflow import plugins_manager
+print(*[plugin.name for plugin in plugins_manager._get_plugins()[0]], *plugins_manager._get_plugins()[1])
+print(*[name for name in ("api", "queries", "chart", "store", "menagerie.store") if name in sys.modules])
+"""
+    environment = os.environ | {"AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS)}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment
+    )
+    *_, plugins, modules, _ = answer.stdout.split("\n")
+    assert plugins == "menagerie"
+    assert modules == ""
