@@ -95,7 +95,10 @@ def environment(settings: Settings) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "KERAS_HOME": os.environ.get("KERAS_HOME") or settings.home / "keras",
         "GIT_PYTHON_REFRESH": "quiet",
+        # Two tasks of one thread each do more than two that share two: threads wait for each other.
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        "TF_NUM_INTRAOP_THREADS": os.environ.get("TF_NUM_INTRAOP_THREADS", threads),
+        "TF_NUM_INTEROP_THREADS": os.environ.get("TF_NUM_INTEROP_THREADS", threads),
     }
     variables = {
         f"AIRFLOW__{section}__{name}".upper(): value

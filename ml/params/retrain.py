@@ -53,7 +53,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "tune_mode": "nested",
             "tune_trials": 6,
             "tune_minutes": 8.0,
-            "tune_epochs": 15,
+            "tune_epochs": 12,
             "regularise": "yes",
             "augment_copies": [5, 10, 20],
             "backbones": ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"],
