@@ -55,7 +55,9 @@ def run(job: Job) -> StageResult:
     }
 
     def work(stage: StageRun, checkpoints: Path) -> Findings:
-        judging = Judging(Bench.of(job, hypermodel.SIDE, choices["negatives"], choices["seed"]))
+        bench = Bench.of(job, hypermodel.SIDE, choices["negatives"], choices["seed"])
+        networks = Networks(bench)
+        judging = Judging(bench, networks)
         folds = sorted(int(fold) for fold in job.dataset.training.fold.unique())
         if choices["mode"] == "nested" and len(folds) < 3:
             raise ParameterError(f"A nested search needs 3 folds or more. Received: {len(folds)}. Set tune_mode: once.")
@@ -70,7 +72,9 @@ def run(job: Job) -> StageResult:
         by_fold = {fold: best.get(fold, best[None]) for fold in folds}
 
         def judge(fold: int) -> Fold:
-            return judging.fold(fold, fits(by_fold[fold], plan.epochs, frozenset({fold})))
+            return bench.judge(
+                fold, lambda places, watched: networks.fit(by_fold[fold], plan.epochs, places, watched, STAGE)
+            )
 
         metrics = evaluation.cross_validate(stage, job.dataset, checkpoints, judge, choices["seed"])
         table = table_of(trials)
@@ -95,8 +99,8 @@ def final_model(job: Job, settings: dict) -> keras.Model:
 class Judging:
     """How a configuration is fitted without some folds, and how it is judged on them."""
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench, self._networks = bench, Networks(bench)
+    def __init__(self, bench: Bench, networks: Networks) -> None:
+        self._bench, self._networks = bench, networks
         self._weights = np.zeros(len(bench.labels))
         for fold in np.unique(bench.folds):
             inside = np.flatnonzero(bench.folds == fold)
@@ -104,19 +108,13 @@ class Judging:
             self._weights[inside] = draw_weights(draws, len(inside))
 
     def fit(self, configuration: Configuration, epochs: int, left_out: frozenset[int]) -> Fit:
-        """Return the probabilities of the photos left out; with one fold left out also of those trained on.
-
-        With two folds left out the fit only serves to be scored: photos that no balanced draw has are passed over.
-        """
-        bench, held_out = self._bench, np.isin(self._bench.folds, list(left_out))
+        """Return the probabilities of those photos left out that are needed to score the fit."""
+        bench = self._bench
         trained = bench.trained_on(*left_out)
-        wanted, watched = held_out & (self._weights > 0), None
-        if len(left_out) == 1:
-            wanted, watched = held_out.copy(), bench.watched(np.flatnonzero(held_out))
-            wanted[trained] = True
-        network, curves = self._networks.fit(configuration, epochs, trained, watched)
-        probabilities = np.full(len(wanted), np.nan, np.float32)
-        probabilities[wanted] = bench.predict(network, np.flatnonzero(wanted))
+        wanted = np.flatnonzero(np.isin(bench.folds, list(left_out)) & (self._weights > 0))
+        network, curves = self._networks.fit(configuration, epochs, trained)
+        probabilities = np.full(len(bench.labels), np.nan, np.float32)
+        probabilities[wanted] = bench.predict(network, wanted)
         return Fit(probabilities, curves)
 
     def score(self, fold: int, probabilities: np.ndarray) -> float:
@@ -128,12 +126,6 @@ class Judging:
         inside = np.flatnonzero((self._bench.folds == fold) & (self._weights > 0))
         given = np.nan_to_num(probabilities[inside], nan=0.5)  # a fit that diverged tells nothing
         return float(roc_auc_score(self._bench.labels[inside], given, sample_weight=self._weights[inside]))
-
-    def fold(self, fold: int, fit: Fit) -> Fold:
-        """Return how a fit without this fold judges it."""
-        held_out, trained = np.flatnonzero(self._bench.folds == fold), self._bench.trained_on(fold)
-        judged, fitted = fit.probabilities[held_out], fit.probabilities[trained]
-        return evaluation.judged(self._bench.labels, held_out, judged, trained, fitted, fit.curves)
 
 
 def table_of(trials: Mapping[int | None, Sequence[Trial]]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from ml.models import hypermodel
 from ml.params import RetrainParams, ValidateParams
 from ml.results import DagRun
 from ml.stages import prepare, validate
+from ml.stages.networks import Networks
 from ml.stages.scratch import Bench
 from ml.stages.tune import Judging
 from ml.tuning import Fits, Plan, search
@@ -34,7 +35,7 @@ def test_a_search_takes_half_of_what_random_search_does(tmp_path: Path, monkeypa
     validate.publish(result, settings)
     job = prepare.run("fox", RetrainParams(), settings, DagRun("retrain_fox", "bench"))
     bench, folds = Bench.of(job, hypermodel.SIDE, "balanced", SEED), range(5)
-    judging = Judging(bench)
+    judging = Judging(bench, Networks(bench))
     space = keras_tuner.HyperParameters()
     hypermodel.declare(space)
     asked: list[dict] = []

@@ -39,7 +39,7 @@ def test_a_seed_gives_the_same_configurations_again_and_0_is_a_seed(strategy: st
 @given(seed=st.integers(0, 10**6))
 def test_the_grid_changes_one_value_of_the_best_so_far(seed: int, tmp_path_factory) -> None:
     given = ask("random+grid", 10, seed=seed, folder=str(tmp_path_factory.mktemp("grid")))
-    for number in range(5, 10):
+    for number in range(5, 8):  # with three hyper-parameters, the best has three neighbours at least
         best = max(given[:number], key=toy_search.quality)
         changed = [name for name in best if given[number][name] != best[name]]
         assert len(changed) == 1
