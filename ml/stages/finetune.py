@@ -30,7 +30,7 @@ from ml.tracking import StageRun
 
 STAGE = "finetune"
 HOW = {
-    "views": 4,
+    "views": 3,
     "batch_size": 32,
     "learning_rate": 5e-4,
     "weight_decay": 1e-4,

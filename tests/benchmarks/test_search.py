@@ -21,7 +21,7 @@ from ml.stages.tune import Judging
 from ml.tuning import Fits, Plan, search
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
-TRIALS, EPOCHS, SEED = 10, 5, 0
+TRIALS, EPOCHS, SEED = 12, 5, 0
 
 
 def test_a_search_takes_half_of_what_random_search_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
