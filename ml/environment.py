@@ -71,7 +71,12 @@ def environment(settings: Settings) -> dict[str, str]:
             "execution_api_retries": 20,
             "execution_api_retry_wait_max": 10,
         },
-        "scheduler": {"scheduler_idle_sleep_time": 0.5, "orphaned_tasks_check_interval": 30},
+        "scheduler": {
+            "scheduler_idle_sleep_time": 0.5,
+            "orphaned_tasks_check_interval": 30,
+            # The token to start with is valid for as long: a task that waits longer for a free core dies of it.
+            "task_queued_timeout": 48 * 3600,
+        },
         "dag_processor": {
             "refresh_interval": 10,
             "dag_bundle_storage_path": airflow / "bundles",

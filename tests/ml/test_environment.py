@@ -40,3 +40,10 @@ def test_airflow_knows_every_option(chosen: settings.Settings) -> None:
     )
     known = {line.removeprefix("# Variable: ") for line in listing.stdout.splitlines()}
     assert {name for name in variables if name.startswith("AIRFLOW__")} <= known
+
+
+def test_a_task_may_wait_for_hours_for_a_free_core(chosen: settings.Settings) -> None:
+    """Airflow's token to start a task is valid for `task_queued_timeout`, ten minutes by default."""
+    variables = environment(chosen)
+    for option in ("SCHEDULER__TASK_QUEUED_TIMEOUT", "EXECUTION_API__JWT_EXPIRATION_TIME"):
+        assert float(variables[f"AIRFLOW__{option}"]) >= 24 * 3600
