@@ -111,7 +111,8 @@ def _open(model: keras.Model, shape: tuple[int, ...]) -> _Network:
                 output = _log_odds(layer, *args)
             else:
                 output = _lay(layer.get_config(), layer, *args, **kwargs)
-                if _is_map(output) and (maps or _weights(layer)):
+                prepares = isinstance(layer, layers.Rescaling) or not (maps or _weights(layer))
+                if _is_map(output, shape) and not prepares:
                     maps[layer.name if layer.name not in maps else f"{part.name}.{layer.name}"] = output
             made[layer.name] = output
             return output
@@ -152,8 +153,12 @@ def _log_odds(last: layers.Layer, tensor: keras.KerasTensor) -> keras.KerasTenso
     )
 
 
-def _is_map(tensor: keras.KerasTensor) -> bool:
-    return len(tensor.shape) == 4 and tensor.shape[1:3] != (1, 1)
+def _is_map(output: object, photo: tuple[int, ...]) -> bool:
+    """Whether a layer gives a map of the photo, with its proportions; others have four axes too, or give a list."""
+    if not isinstance(output, keras.KerasTensor) or len(output.shape) != 4 or output.shape[1:3] == (1, 1):
+        return False
+    height, width = output.shape[1:3]
+    return abs(height * photo[1] - width * photo[0]) <= 2 * max(photo[:2])
 
 
 def _layers(model: keras.Model) -> Iterator[layers.Layer]:

@@ -86,10 +86,11 @@ def cost_of_accuracy(
     for name, metrics in sorted(candidates.items(), key=lambda item: item[1]["milliseconds_a_photo"]):
         place, accuracy = metrics["milliseconds_a_photo"], metrics["cv_accuracy_mean"]
         colour = ANIMAL if name == chosen else OTHER
-        axes.plot([place] * 2, [metrics["cv_accuracy_low"], metrics["cv_accuracy_high"]], color=PALE, zorder=1)
+        interval = [metrics["cv_accuracy_low"], metrics["cv_accuracy_high"]]
+        axes.plot([place] * 2, interval, color=colour, linewidth=1.2, alpha=0.6, zorder=1)
         axes.scatter(place, accuracy, s=30 + 40 * metrics["million_parameters"], color=colour, alpha=0.75, zorder=2)
         axes.annotate(
-            f"{_role(name, chosen, None)}\n{metrics['million_parameters']:.2g} M",
+            f"{_role(name, chosen, None)}, {metrics['million_parameters']:.2g} M",
             (place, accuracy),
             xytext=(7, -4),
             textcoords="offset points",
@@ -98,7 +99,9 @@ def cost_of_accuracy(
         )
     axes.set_xscale("log")
     axes.set(xlabel="milliseconds a photo, on the machine of this run", ylabel="accuracy")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plain = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "125" else "")
+    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_minor_formatter(plain)
     axes.margins(x=0.18)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return figure

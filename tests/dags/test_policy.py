@@ -71,7 +71,7 @@ def test_a_wrong_table_of_animals_is_an_import_error_that_says_what_is_wrong(
     monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
     errors = "".join(DagBag(str(DAGS)).import_errors.values())
     assert f"{table}, table [fox]: negative:" in errors
-    assert "Keys: positives, negatives, holdout, gan, schedule" in errors
+    assert "Keys: positives, negatives, holdout, gan, apart, schedule" in errors
 
 
 def test_tasks_that_train_nothing_do_not_wait_for_tensorflow() -> None:

@@ -5,6 +5,7 @@ from keras import layers
 
 from ml.analysis import explanation
 from ml.errors import ParameterError
+from ml.models import hypermodel
 from ml.models.average import build_average
 from ml.models.baseline import build_baseline
 from ml.models.head import LinearHead, build_classifier
@@ -79,7 +80,7 @@ def test_for_averaged_maps_it_is_class_activation_mapping(images: np.ndarray, cl
 
 def test_of_an_average_it_is_the_mean_over_the_members(images: np.ndarray) -> None:
     images[:] = 200
-    both = build_average([looks_at(LEFT, "one", 2e-3), looks_at(RIGHT, "other", 1e-3)])
+    both = build_average([looks_at(LEFT, "one", 2e-3), looks_at(RIGHT, "other", 1e-3)], [0.5, 0.5])
     heat = explanation.grad_cam(both, images)
     assert np.allclose(heat[LEFT], 1)
     assert np.allclose(heat[RIGHT], 0.5)
@@ -132,3 +133,13 @@ def test_first_filters_are_found_within_networks() -> None:
     assert kernels.shape == (5, 5, 3, 32)
     assert (kernels == next(layer for layer in model.layers if isinstance(layer, layers.Conv2D)).kernel.numpy()).all()
     assert explanation.first_filters(averages_red(1, classes=True)).shape == (1, 1, 3, 2)
+
+
+def test_a_tuned_network_with_its_histogram_of_colours_is_explained() -> None:
+    photos = np.random.default_rng(0).integers(0, 256, (2, hypermodel.SIDE, hypermodel.SIDE, 3), dtype=np.uint8)
+    network = hypermodel.build(hypermodel.START[0], 0, epochs=1, steps=1)
+    maps = explanation.feature_maps(network, photos)
+    assert all(shown.shape[1] == shown.shape[2] for shown in maps.values())
+    assert [shown.shape[1] for shown in maps.values()] == sorted({shown.shape[1] for shown in maps.values()})[::-1]
+    assert explanation.grad_cam(network, photos).shape == (2, hypermodel.SIDE, hypermodel.SIDE)
+    assert explanation.first_filters(network).shape[2] == 3
