@@ -84,7 +84,7 @@ class RetrainParams(Params):
     preset: PresetName = Field(
         "standard",
         title="Preset",
-        description="How much is tried. quick: minutes. standard: a quarter of an hour on two cores. thorough: over "
+        description="How much is tried. quick: minutes. standard: half an hour on two cores. thorough: over "
         "night. It settles what is left empty or at auto below.",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="The same seed gives the same numbers again.")
