@@ -164,7 +164,7 @@ def _tables(job: Job, results: Sequence[StageResult]) -> dict[str, str]:
         if (group := name.removeprefix("without_")) in groups:
             without = job.tracker.read_table(comparison.run_id, name)
             tables[f"Without {without.photos_left_out[0]} photos of {group}"] = _html(without, NUMBERS)
-    tables["Trained on as many others as photos of the animal; cost"] = _html(table, COURSE)
+    tables[f"Trained on as many others as photos of {job.animal}; cost"] = _html(table, COURSE)
     return tables
 
 
@@ -187,7 +187,7 @@ def _html(table: pd.DataFrame, names: dict[str, str]) -> str:
 def _format(column: str) -> Callable[[Any], str]:
     if column == "overfits?":
         return lambda value: "yes" if value else "no"
-    if column.startswith("million"):
+    if column.startswith("milli"):
         return lambda value: "" if math.isnan(value) else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
     precise = any(word in column for word in ("AUC", "Brier", "error", "precision"))
     return lambda value: "" if math.isnan(value) else f"{value:.4f}" if precise else f"{value:.1%}"

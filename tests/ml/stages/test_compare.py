@@ -53,7 +53,10 @@ def test_a_group_apart_is_left_out_of_the_numbers_once_more(job: Job, judged: li
     report.run(job, [*judged, compared])
     page = job.tracker.client.download_artifacts(job.parent, "report.html", str(job.settings.home))
     with open(page, encoding="utf-8") as file:
-        assert "Without 5 photos of first" in file.read()
+        told = file.read()
+    assert "Without 5 photos of first" in told
+    milliseconds = judged[1].metrics["milliseconds_a_photo"]
+    assert f"<td>{milliseconds:,.3g}</td>" in told
 
 
 def test_training_on_as_many_others_stands_beside_training_on_all(job: Job, judged: list[StageResult]) -> None:
