@@ -223,5 +223,5 @@ def _validate(name: str, frame: pd.DataFrame, checks: list[Check], docs: Path) -
         if not found.success:
             offenders = [row["path"] for row in found.result.get("unexpected_index_list") or []]
             observed = found.result.get("observed_value")
-            failed.append((check, offenders, round(observed, 3) if isinstance(observed, float) else observed))
+            failed.append((check, offenders, round(observed, 4) if isinstance(observed, float) else observed))
     return Outcome(failed, Path(site["site_url"].removeprefix("file://")))
