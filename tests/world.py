@@ -22,7 +22,7 @@ class World:
 
     def job(self, run_id: str, **params: object) -> Job:
         """Open a DAG run of this name."""
-        quick = {"preset": "quick", "baseline_epochs": 1, "map_photos": 60, "tune_trials": 1, "tune_epochs": 1}
+        quick = {"preset": "quick", "baseline_epochs": 1, "map_photos": 60, "tune_mode": "off"}
         chosen = RetrainParams.read(quick | params)
         return prepare.run(ANIMAL, chosen, self.settings, DagRun(f"retrain_{ANIMAL}", run_id))
 

@@ -20,6 +20,7 @@ from ml.results import DagRun, StageResult
 from ml.stages import (
     baseline,
     compare,
+    cross,
     explain,
     explore,
     features,
@@ -50,6 +51,7 @@ def stages(job: Job) -> Run:
     results["compare"] = compare.run(job, judged)
     results["explain"] = explain.run(job, results["compare"], judged)
     results["promote"] = promote.run(job, results["compare"])
+    results["cross"] = cross.run(job)
     report.run(job, list(results.values()))
     return Run(job, results)
 
@@ -135,7 +137,7 @@ def test_the_champion_gives_the_probabilities_that_the_head_gave(done: Run) -> N
 def test_the_report_stands_alone_and_says_the_outcome(done: Run, tmp_path: Path) -> None:
     page = Path(done.job.tracker.client.download_artifacts(done.job.parent, "report.html", str(tmp_path))).read_text()
     assert 'src="http' not in page
-    assert page.count("data:image/png;base64,") >= 8
+    assert page.count("data:image/webp;base64,") >= 8
     assert "Promoted" in page
     assert "Not finished" not in page
     assert done.job.tracker.client.get_run(done.job.parent).info.status == "FINISHED"
