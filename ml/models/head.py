@@ -148,7 +148,7 @@ def _fit(rows: Floats, gram: Floats, indicators: Floats, groups: NDArray[np.inte
     coefficients, scores = _ridge(rows, gram, indicators, groups, penalty)
     to_logits, offset = _discriminants(scores, indicators)
     logits = scores @ to_logits + offset
-    factor, loss = temperature(logits, indicators)
+    factor, loss = _temperature(logits, indicators)
     weights = coefficients @ to_logits
     return _Fit(penalty, loss, factor * weights, factor * offset, factor * logits)
 
@@ -204,7 +204,7 @@ def _discriminants(scores: Floats, indicators: Floats) -> tuple[Floats, Floats]:
     return to_logits.astype(np.float32), offset.astype(np.float32)
 
 
-def temperature(logits: Floats, indicators: Floats) -> tuple[float, float]:
+def _temperature(logits: Floats, indicators: Floats) -> tuple[float, float]:
     """The factor on the logits with the least log loss, and that loss (temperature scaling, Guo et al. 2017)."""
 
     def loss(log_factor: float) -> float:

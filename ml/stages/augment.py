@@ -97,7 +97,7 @@ class Course:
 
     def _network(self, config: Configuration, steps: int) -> keras.Model:
         if self._kept is None or self._kept[0] != (config, steps):
-            keras.backend.clear_session()  # or every network that was built would stay in memory
+            keras.backend.clear_session()  # what Keras keeps of it; TensorFlow keeps its traces
             seed, changes = self._choices["seed"], change_layers(self._choices["augmentations"], self._choices["seed"])
             epochs = self._choices["epochs"]
             network = hypermodel.build(config, seed, epochs=epochs, steps=steps, augmentation=changes)

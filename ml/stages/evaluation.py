@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 OUT_OF_FOLD = "out_of_fold"
 COURSE = "out_of_fold_course"
 COURSE_METRICS = ("accuracy_mean", "accuracy_std", "accuracy_low", "accuracy_high", "roc_auc_mean", "ece")
-DRAWS = 5
 TIMED = 32
 
 

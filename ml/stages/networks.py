@@ -43,7 +43,7 @@ class Networks:
         if key not in self._kept:
             if len(self._kept) == KEPT:
                 self._kept.clear()
-                keras.backend.clear_session()  # or every network that was built would stay in memory
+                keras.backend.clear_session()  # what Keras keeps of it; TensorFlow keeps its traces
             model = hypermodel.build(configuration, self._bench.seed, epochs=epochs, steps=steps)
             self._kept[key] = model, FreshStart(model)
         return self._kept[key]

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ml.analysis.classification import balanced_subset
+from ml.analysis.classification import DRAWS, balanced_subset
 from ml.crossvalidation import Fold
 from ml.models.backbones import BACKBONES, build_backbone
 from ml.models.complexity import multiply_adds
@@ -36,7 +36,7 @@ def run(job: Job, backbone: str) -> StageResult:
         metrics = evaluation.cross_validate(
             stage, job.dataset, checkpoints, lambda fold: _judge(job, given, fold, choices), job.params.seed
         )
-        drawn = [_course(job, given, draw, choices) for draw in range(evaluation.DRAWS)]
+        drawn = [_course(job, given, draw, choices) for draw in range(DRAWS)]
         metrics |= evaluation.course(stage, job.dataset, drawn, job.params.seed)
         network, canvas = build_backbone(backbone), BACKBONES[backbone].canvas
         metrics |= evaluation.cost(network, *canvas)

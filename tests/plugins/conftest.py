@@ -22,7 +22,6 @@ if "AIRFLOW_HOME" not in os.environ:
     os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="menagerie-airflow-")
     atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "false"
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))  # as Airflow does
 
 from world import ANIMAL, make_settings
 
