@@ -1,4 +1,4 @@
-"""The command line: `menagerie up | down | demo | sample | download | airflow`."""
+"""The command line: `menagerie up | down | demo | sample | download | score | airflow`."""
 
 import argparse
 import os
@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import DownloadColumn
+from rich.progress import DownloadColumn, MofNCompleteColumn
 
 from ml import demo, settings, stack
 from ml.data.sources import COURSE_SET_URL, fetch_photos
 from ml.environment import environment
 from ml.errors import MenagerieError, ParameterError
-from ml.params import PRESETS
+from ml.params import PRESETS, ScoreParams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +57,16 @@ def _download(options: argparse.Namespace, chosen: settings.Settings, console: C
     console.print(f"The photos are in {root}", highlight=False, markup=False, soft_wrap=True)
 
 
+def _score(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    params = ScoreParams.read({"photos": str(options.folder.absolute()), "most_photos": options.most})
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with console.status("Loading the champions"):
+        from ml.stages import score_images
+    with demo.progress_bar(console, "Scoring", MofNCompleteColumn()) as progress:
+        result = score_images.run(params, chosen, heard=progress)
+    console.print(result.summary, highlight=False, markup=False, soft_wrap=True)
+
+
 def _airflow(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
     variables = environment(chosen)
     os.execvpe("airflow", ["airflow", *options.arguments], variables)
@@ -96,6 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     download.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="(default: MENAGERIE_PHOTOS)")
     download.set_defaults(run=_download)
+
+    score = commands.add_parser("score", help="let every champion judge a folder of new photos")
+    score.add_argument("folder", type=Path, metavar="DIR")
+    score.add_argument("--most", type=int, metavar="N", help="draw so many photos at random, if there are more")
+    score.set_defaults(run=_score)
 
     airflow = commands.add_parser("airflow", help="Airflow's own command line, on this stack", add_help=False)
     airflow.add_argument("arguments", nargs=argparse.REMAINDER)

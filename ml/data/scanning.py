@@ -33,7 +33,7 @@ def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd
             f"Expected the photo folders at {root}. Received: {'a file' if root.exists() else 'nothing there'}. "
             "Set MENAGERIE_PHOTOS or the param `photos` to the folder."
         )
-    files = sorted(_photo_files(root), key=os.fspath)
+    files = sorted(photo_files(root), key=os.fspath)
     if not files:
         raise DataError(
             f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))} in one folder a class."
@@ -54,7 +54,8 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _photo_files(root: Path) -> Iterator[Path]:
+def photo_files(root: Path) -> Iterator[Path]:
+    """Yield what is named like a photo below `root`, in no order; hidden files and folders are passed over."""
     for folder, folders, files in os.walk(root, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
@@ -78,7 +79,7 @@ def _read(root: Path, path: Path, known: dict[str, dict], cache_folder: Path) ->
         escaped = os.fsencode(name).decode(errors="backslashreplace")
         return _unread(escaped, "its name is not UTF-8: rename it")
     try:
-        if problem := _unfit(path):
+        if problem := unfit(path):
             return _unread(name, problem)
         data = path.read_bytes()
     except OSError as error:
@@ -93,7 +94,8 @@ def _read(root: Path, path: Path, known: dict[str, dict], cache_folder: Path) ->
     return row | asdict(facts)
 
 
-def _unfit(path: Path) -> str | None:
+def unfit(path: Path) -> str | None:
+    """Return what keeps a file from being read as a photo at all, or `None`."""
     if path.is_symlink():
         return "it is a symbolic link: put the photo itself here"
     if not path.is_file():  # a pipe would be waited on for ever

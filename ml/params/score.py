@@ -1,0 +1,53 @@
+"""The choices of `score_images`."""
+
+from typing import Any
+
+from pydantic import Field
+
+from ml.params.base import Params
+
+DRIFT: dict[str, Any] = {"section": "Drift"}
+
+
+class ScoreParams(Params):
+    """Choices of `score_images`, and of `menagerie score`."""
+
+    photos: str = Field(
+        "",
+        title="Folder of new photos",
+        description="As the workers see it; folders in it are read too. Empty: some photos of the folder Menagerie was "
+        "started with.",
+    )
+    most_photos: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        title="Most photos",
+        description="If the folder has more, so many are drawn at random. Empty: all; of the folder Menagerie was "
+        "started with, 500.",
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="The same seed draws the same photos again.")
+    drift_distance: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        title="Distance",
+        description="How far from the training photos is a drift: 0 is no difference, 1 nothing in common. Stronger "
+        "compression makes about 0.1, another mix of animals 0.2 to 0.4, photos at night or of another source 0.4.",
+        json_schema_extra=DRIFT,
+    )
+    drift_level: float = Field(
+        0.01,
+        ge=0.001,
+        le=0.5,
+        title="False alarms",
+        description="Share of the scorings with photos just like the training photos in which a drift may be seen.",
+        json_schema_extra=DRIFT,
+    )
+    validate_on_drift: bool = Field(
+        False,
+        title="Ask for validation",
+        description="Start validate_images if the photos have drifted: if the photo folder has changed, the "
+        "retraining follows.",
+        json_schema_extra=DRIFT,
+    )

@@ -1,0 +1,84 @@
+"""The champions of all animals as one network, which computes what they have in common once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from ml import animals
+from ml.data.incoming import Canvas, Incoming
+from ml.errors import DataError
+from ml.models.backbones import BACKBONES, build_backbone
+from ml.models.joint import join
+from ml.settings import Settings
+from ml.tracking import RegisteredVersion, Tracker
+
+BATCH = 32
+YARDSTICK = "EfficientNetLite0"
+"""The network in whose features photos are compared. To champions that stand on it, it adds nothing."""
+
+
+@dataclass(frozen=True)
+class Jury:
+    """The champions, ready to judge."""
+
+    animals: tuple[str, ...]
+    canvases: tuple[Canvas, ...]
+    """How the network takes photos: one of each is an input."""
+    network: keras.Model
+
+    @classmethod
+    def assemble(cls, champions: dict[str, RegisteredVersion], tracker: Tracker) -> "Jury":
+        """Load the champions, by animal, and put them together."""
+        models = [tracker.load_model(champion) for champion in champions.values()]
+        yardstick = BACKBONES[YARDSTICK]
+        canvases = [
+            *(_canvas(model, champion) for model, champion in zip(models, champions.values(), strict=True)),
+            Canvas(*yardstick.canvas, yardstick.padding),
+        ]
+        images = {
+            canvas: keras.Input((canvas.height, canvas.width, 3), dtype="uint8", name=f"image_{number}")
+            for number, canvas in enumerate(dict.fromkeys(canvases))
+        }
+        network = join([*models, build_backbone(YARDSTICK)], [images[canvas] for canvas in canvases])
+        jury = cls(tuple(champions), tuple(images), network)
+        jury.judge([])  # TensorFlow makes its program now, so that the time of the photos is theirs
+        return jury
+
+    def judge(self, batch: Sequence[Incoming]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the champions say of at most `BATCH` photos that could be read, and their features.
+
+        Probabilities are float32 [N, animals], features those of the yardstick, float32 [N, D].
+        """
+        # Always a full batch: for any other number of photos TensorFlow would make another program, and keep it.
+        given = [np.zeros((BATCH, canvas.height, canvas.width, 3), np.uint8) for canvas in self.canvases]
+        for row, photo in enumerate(batch):
+            for images, image in zip(given, photo.images, strict=True):
+                images[row] = image
+        *said, features = keras.tree.flatten(self.network.predict_on_batch(given))
+        return np.concatenate(said, axis=1)[: len(batch)], features[: len(batch)]
+
+
+def champions(settings: Settings, tracker: Tracker) -> dict[str, RegisteredVersion]:
+    """Return the champion of each animal that has one.
+
+    Raises:
+        DataError: none has.
+    """
+    names = list(animals.read(settings.animals))
+    found = {name: tracker.champion(f"{name}-classifier") for name in names}
+    there = {name: champion for name, champion in found.items() if champion}
+    if not there:
+        raise DataError(
+            f"Expected a champion of {' or '.join(names)} in the model registry at {tracker.uri}. Received: none. "
+            f"Run validate_images, then retrain_{names[0]} and so on, and look at what their promotion decided."
+        )
+    return there
+
+
+def _canvas(model: keras.Model, champion: RegisteredVersion) -> Canvas:
+    height, width = model.input_shape[1:3]
+    padding = json.loads(champion.tags["padding"])
+    return Canvas(height, width, tuple(padding) if padding else None)
