@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml import settings
-from ml.params import RetrainParams
+from ml.params import GanParams, RetrainParams
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
 from ml.stages import prepare
-from ml.stages.job import Job
+from ml.stages.job import GanJob, Job
 
 ANIMAL = "elephant"
 
@@ -25,6 +25,11 @@ class World:
         quick = {"preset": "quick", "baseline_epochs": 1, "map_photos": 60, "tune_mode": "off"}
         chosen = RetrainParams.read(quick | params)
         return prepare.run(ANIMAL, chosen, self.settings, DagRun(f"retrain_{ANIMAL}", run_id))
+
+    def gan_job(self, run_id: str, **params: object) -> GanJob:
+        """Open a DAG run of the GAN of this name: small pictures, few steps."""
+        chosen = GanParams.read({"size": 32, "steps": 4, "pictures": 12} | params)
+        return prepare.run(ANIMAL, chosen, self.settings, DagRun(f"gan_{ANIMAL}", run_id))
 
 
 def make_settings(home: Path, photos: Path) -> Settings:

@@ -5,17 +5,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from ml import animals, crossvalidation
 from ml.animals import Animal
 from ml.data import datasets
 from ml.data.datasets import Dataset
 from ml.errors import ParameterError
-from ml.params import RetrainParams
+from ml.params import GanParams, RetrainParams
 from ml.results import Candidate, StageResult
 from ml.settings import Settings
 from ml.tracking import StageRun, Tracker, work_key
+
+P = TypeVar("P", RetrainParams, GanParams, default=RetrainParams)
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +34,14 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One DAG run's view of one animal: its photos, its choices, its MLflow run."""
+class Job(Generic[P]):
+    """One DAG run's view of one animal: its photos, its choices, its MLflow run. A plain `Job` is a retraining's."""
 
     animal: str
     digest: str
     parent: str
     """The MLflow run of the DAG run."""
-    params: RetrainParams
+    params: P
     settings: Settings
 
     @cached_property
@@ -52,6 +56,10 @@ class Job:
     def classifier_name(self) -> str:
         return f"{self.animal}-classifier"
 
+    @property
+    def gan_name(self) -> str:
+        return f"{self.animal}-gan"
+
     def dataset_of(self, animal: str, digest: str | None = None) -> Dataset:
         """Return a dataset version of an animal; without `digest`, the accepted one."""
         return datasets.load(animal, self.settings.datasets / animal, self.settings.cache, digest)
@@ -62,8 +70,16 @@ class Job:
         return {"animal": self.animal, "digest": self.digest, "parent": self.parent, "params": params}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], settings: Settings) -> "Job":
-        return cls(values["animal"], values["digest"], values["parent"], RetrainParams.read(values["params"]), settings)
+    def from_dict(
+        cls,
+        values: Mapping[str, Any],
+        settings: Settings,
+        params: type[P] = RetrainParams,  # type: ignore[assignment]
+    ) -> "Job[P]":
+        return cls(values["animal"], values["digest"], values["parent"], params.read(values["params"]), settings)
+
+
+GanJob = Job[GanParams]
 
 
 def animal_named(name: str, settings: Settings) -> Animal:
@@ -79,7 +95,7 @@ def animal_named(name: str, settings: Settings) -> Animal:
 
 
 def perform(
-    job: Job,
+    job: Job[Any],
     stage: str,
     choices: Mapping[str, Any],
     work: Callable[[StageRun, Path], Findings],

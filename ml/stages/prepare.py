@@ -4,10 +4,9 @@ import logging
 
 from ml.data import manifest
 from ml.errors import DataError
-from ml.params import RetrainParams
 from ml.results import DagRun
 from ml.settings import Settings
-from ml.stages.job import Job, animal_named
+from ml.stages.job import Job, P, animal_named
 from ml.tracking import Tracker
 
 CHAMPION = "menagerie.champion"
@@ -15,7 +14,7 @@ CHAMPION = "menagerie.champion"
 log = logging.getLogger(__name__)
 
 
-def run(animal: str, params: RetrainParams, settings: Settings, dag_run: DagRun) -> Job:
+def run(animal: str, params: P, settings: Settings, dag_run: DagRun) -> Job[P]:
     """Open the run on the accepted dataset, with `params` settled.
 
     Raises:
@@ -50,7 +49,7 @@ def unchanged(job: Job) -> str | None:
     )
 
 
-def champion_of(job: Job) -> str:
-    """Return the champion's version, empty without one."""
+def champion_of(job: Job[P]) -> str:
+    """Return the classifier champion's version, empty without one."""
     champion = job.tracker.champion(job.classifier_name)
     return champion.version if champion else ""

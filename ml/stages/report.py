@@ -16,13 +16,15 @@ from PIL import Image
 from ml import animals
 from ml.data import manifest
 from ml.data.sample import is_drawn
-from ml.params import RetrainParams
+from ml.params import GanParams, RetrainParams
 from ml.results import StageResult
-from ml.stages.job import Job
+from ml.stages import failure
+from ml.stages.job import Job, P
 from ml.stages.prepare import champion_of
 
-COMPARE, PROMOTE = "compare", "promote"  # importing those stages would take TensorFlow along
-HEADINGS = {
+COMPARE, DECIDE, PROMOTE = "compare", "decide", "promote"  # importing those stages would take TensorFlow along
+SCORE, HELPS, PUBLISH = "score", "helps", "publish"
+RETRAINING = {
     "explore": "The photos",
     "floor": "What colours alone tell",
     "baseline": "A network of one convolution",
@@ -33,13 +35,32 @@ HEADINGS = {
     "finetune": "Fine-tuned",
     "average": "Several together",
     COMPARE: "The choice",
+    DECIDE: "The meeting with the champion",
     "explain": "Inside",
     PROMOTE: "The champion",
     "cross": "The champions on each other's photos",
 }
+DRAWING = {
+    "crops": "The photos, cut",
+    "gan": "The generator",
+    SCORE: "What it draws",
+    HELPS: "Does it help the classifier?",
+    PUBLISH: "The generator that is champion",
+}
+HEADINGS = RETRAINING | DRAWING
+CONCLUDE = (COMPARE, PROMOTE, SCORE, HELPS, PUBLISH)
+"""Whose sentences stand above, and whose numbers are the run's, but for those of the comparison."""
+NOTES = {
+    SCORE: "A hit rate says what a classifier takes a picture for, not how good the picture is: colour and texture "
+    "may be enough, and so is one good picture drawn again and again. So read it beside those of held-out photos and "
+    "of other animals, hold it against KID (how far the pictures as a whole are from the held-out photos: the less, "
+    "the better) and diversity, and look at the pictures. The champion has learnt from the held-out photos, the judge "
+    "has not; by KID to these photos the step was chosen at which the generator was taken. A champion that recognises "
+    "few of these photos, cut out and small as they are, can say nothing about pictures of that size."
+}
 SHOWN = {"learning_curves", "confusion_matrix", "tsne", "search", "regularisation", "augmented_photos"} | {
     "cost", "grad_cam", "feature_maps", "filters", "against_champion", "cross_animals",
-}  # fmt: skip
+} | {"crops", "samples", "ten_pictures", "best_and_worst"}  # fmt: skip
 """Pictures to be seen at once; the others are folded away, and that of all candidates stands above."""
 NUMBERS = {
     "cv_accuracy_mean": "accuracy",
@@ -65,15 +86,23 @@ COURSE = {
     "milliseconds_a_photo": "milliseconds a photo",
 }
 REGULARISED = ("cv_accuracy_mean", "cv_accuracy_std", "cv_accuracy_low", "cv_accuracy_high", "train_accuracy_mean")
+JUDGED = {
+    "n": "number",
+    "hit_rate": "champion: hit rate",
+    "hit_rate_judge": "judge: hit rate",
+    "kid": "KID",
+    "kid_low": "KID, 95 % from",
+    "kid_high": "KID, to",
+}
 WEBP_QUALITY = 85
 
 log = logging.getLogger(__name__)
 
 
-def run(job: Job, results: Sequence[StageResult]) -> None:
+def run(job: Job[P], results: Sequence[StageResult]) -> None:
     """Write `report.html` from what the stages found, and close the DAG run's MLflow run.
 
-    The MLflow run ends FAILED if a stage is missing.
+    The MLflow run ends FAILED, with the reasons, if a stage is missing; and so do the runs that killed tasks left open.
     """
     done = {result.stage.split()[0] for result in results}
     missing = [stage for stage in _expected(job.params) if stage not in done]
@@ -86,21 +115,28 @@ def run(job: Job, results: Sequence[StageResult]) -> None:
         counts=_counts(table, job.animal),
         drawings=is_drawn(Path(table.root.iloc[0])),
         missing=missing,
-        conclusion=[result.summary for result in results if result.stage in (COMPARE, PROMOTE)],
+        conclusion=[result.summary for result in results if result.stage in CONCLUDE],
         overview=_overview(job, results),
         tables=_tables(job, results),
         stages=[_section(job, result) for result in results],
     )
     tracker.client.log_text(job.parent, page, "report.html")
-    final = {name: value for result in results if result.stage == PROMOTE for name, value in result.metrics.items()}
+    last = [result for result in results if result.stage in CONCLUDE and result.stage != COMPARE]
+    final = {name: value for result in last for name, value in result.metrics.items()}
     tracker.log_metrics(job.parent, final)
-    tracker.tag(job.parent, "champion", champion_of(job))
-    tracker.close_run(job.parent, not missing, f"missing: {', '.join(missing)}" if missing else "")
+    if not final.get("unanswered"):  # else the next run asks again, though nothing has changed
+        tracker.tag(job.parent, "champion", champion_of(job))
+    if missing:
+        failure.close(tracker, job.parent, f"missing: {', '.join(missing)}")
+    else:
+        tracker.close_run(job.parent, succeeded=True)
     log.info("report: %s, artifact report.html", tracker.run_url(job.parent))
 
 
-def _expected(params: RetrainParams) -> list[str]:
+def _expected(params: RetrainParams | GanParams) -> list[str]:
     """Return the stages that these choices ask for."""
+    if isinstance(params, GanParams):
+        return list(DRAWING)
     unwanted = {
         "tune": params.tune_mode == "off",
         "regularise": params.tune_mode == "off" or params.regularise == "no",
@@ -108,10 +144,10 @@ def _expected(params: RetrainParams) -> list[str]:
         "finetune": not params.finetune_epochs,
         "average": True,  # it takes two networks that have their weights
     }
-    return [stage for stage in HEADINGS if not unwanted.get(stage)]
+    return [stage for stage in RETRAINING if not unwanted.get(stage)]
 
 
-def _section(job: Job, result: StageResult) -> dict[str, Any]:
+def _section(job: Job[P], result: StageResult) -> dict[str, Any]:
     pictures = job.tracker.pictures(result.run_id)
     shown = {name: _webp(picture) for name, picture in pictures.items() if name != "candidates"}
     stage, *which = result.stage.split(maxsplit=1)
@@ -120,7 +156,8 @@ def _section(job: Job, result: StageResult) -> dict[str, Any]:
         "summary": result.summary,
         "reused": result.reused,
         "url": job.tracker.run_url(result.run_id),
-        "table": _regularised(job, result) if stage == "regularise" else "",
+        "table": TABLES[stage](job, result) if stage in TABLES else "",
+        "note": NOTES.get(stage, ""),
         "pictures": {name.replace("_", " "): picture for name, picture in shown.items() if name in SHOWN},
         "folded": {name.replace("_", " "): picture for name, picture in shown.items() if name not in SHOWN},
     }
@@ -145,13 +182,13 @@ def _counts(table: pd.DataFrame, animal: str) -> dict[str, int]:
     }
 
 
-def _overview(job: Job, results: Sequence[StageResult]) -> str:
+def _overview(job: Job[P], results: Sequence[StageResult]) -> str:
     """Return the picture of all candidates, if they were compared."""
     comparison = _comparison(results)
     return _webp(job.tracker.pictures(comparison.run_id)["candidates"]) if comparison else ""
 
 
-def _tables(job: Job, results: Sequence[StageResult]) -> dict[str, str]:
+def _tables(job: Job[P], results: Sequence[StageResult]) -> dict[str, str]:
     """Return the candidates' numbers, by what they are numbers of."""
     comparison = _comparison(results)
     if comparison is None:
@@ -168,10 +205,17 @@ def _tables(job: Job, results: Sequence[StageResult]) -> dict[str, str]:
     return tables
 
 
-def _regularised(job: Job, result: StageResult) -> str:
+def _judged(job: Job[P], result: StageResult) -> str:
+    return _html(job.tracker.read_table(result.run_id, "judged"), JUDGED)
+
+
+def _regularised(job: Job[P], result: StageResult) -> str:
     table = job.tracker.read_table(result.run_id, "regularisation")
     names = {name: NUMBERS[name] for name in REGULARISED} | {"overfit_gap": "gap", "overfits": "overfits?"}
     return _html(table.rename(columns={"name": "candidate"}), names)
+
+
+TABLES = {"regularise": _regularised, SCORE: _judged}
 
 
 def _comparison(results: Sequence[StageResult]) -> StageResult | None:
@@ -189,6 +233,10 @@ def _format(column: str) -> Callable[[Any], str]:
         return lambda value: "yes" if value else "no"
     if column.startswith("milli"):
         return lambda value: "" if math.isnan(value) else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+    if column == "number":
+        return "{:,}".format
+    if "KID" in column:
+        return "{:.3g}".format
     precise = any(word in column for word in ("AUC", "Brier", "error", "precision"))
     return lambda value: "" if math.isnan(value) else f"{value:.4f}" if precise else f"{value:.1%}"
 

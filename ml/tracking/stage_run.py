@@ -1,7 +1,8 @@
 """An open run of one stage, and the calls that write to it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ml import progress
+
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.types import Schema
 
 PARENT = "mlflow.parentRunId"
 TAG = "menagerie."
@@ -43,6 +47,10 @@ class StageRun:
     def log(self, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None) -> None:
         """Log single numbers and settings, in one call."""
         log_batch(self._client, self.id, [(k, v, 0) for k, v in (metrics or {}).items()], params)
+
+    def points(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log a point of each of several curves, in one call."""
+        log_batch(self._client, self.id, [(name, value, step) for name, value in metrics.items()])
 
     def child(
         self,
@@ -77,18 +85,27 @@ class StageRun:
     def tag(self, name: str, value: str) -> None:
         self._client.set_tag(self.id, TAG + name, value)
 
-    def register(self, model: "keras.Model", name: str, tags: Mapping[str, str], description: str) -> RegisteredVersion:
-        """Log a classifier and register it as a new version of `name`; return the version, without any alias."""
-        import mlflow
-        import numpy as np
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Keep the newest of what `ml.progress` is told in the block with the run, as a tag that goes when it ends."""
+        from mlflow.exceptions import MlflowException
 
-        shape = tuple(-1 if size is None else size for size in model.input_shape)
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.uint8), shape)]),
-            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1))]),
-        )
+        try:
+            with progress.reporting(lambda told: self.tag("progress", told.to_json())):
+                yield
+        finally:
+            with suppress(MlflowException):  # where nothing was told there is none
+                self._client.delete_tag(self.id, TAG + "progress")
+
+    def register(self, model: "keras.Model", name: str, tags: Mapping[str, str], description: str) -> RegisteredVersion:
+        """Log a model of one input and one output and register it as a new version of `name`.
+
+        Returns the version, without any alias. Its signature has the types and shapes of the model's two ends.
+        """
+        import mlflow
+        from mlflow.models import ModelSignature
+
+        signature = ModelSignature(inputs=_schema(model.input), outputs=_schema(model.output))
         # Given requirements keep MLflow from loading the model once more in a subprocess, 25 seconds, to guess them.
         wanted = [f"{package}=={version(package)}" for package in ("keras", "numpy")]
         wanted.append(f"tensorflow=={version(_tensorflow_package())}")
@@ -114,6 +131,13 @@ def log_batch(
     client.log_batch(run_id, metrics[:1000], settings)
     for start in range(1000, len(metrics), 1000):
         client.log_batch(run_id, metrics[start : start + 1000])
+
+
+def _schema(end: "keras.KerasTensor") -> "Schema":
+    import numpy as np
+    from mlflow.types import Schema, TensorSpec
+
+    return Schema([TensorSpec(np.dtype(end.dtype), tuple(-1 if size is None else size for size in end.shape))])
 
 
 def _tensorflow_package() -> str:
