@@ -1,0 +1,177 @@
+"""The generator, the picture model that is made of it, and what the recipes that train it have in common."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+from numpy.typing import NDArray
+
+LATENT = 32
+"""Numbers that a picture is drawn from."""
+WIDTH = 128
+"""Channels of the coarsest maps."""
+FINEST = 16
+"""Fewest channels, those of the finest maps."""
+CHUNK = 64
+"""Pictures drawn at a time."""
+
+Floats = NDArray[np.float32]
+Pictures = NDArray[np.uint8]
+Batch = dict[str, Any]
+
+
+def build_generator(size: int, width: int = WIDTH) -> keras.Model:
+    """Return latents float32 [N, 32] -> pictures [N, size, size, 3] from -1 to 1; `size` is 8 times a power of 2.
+
+    After FastGAN (Liu 2021, section 3.1): gated linear units, and skip-layer excitation from maps an eighth as large.
+    Each scale doubles by a transposed 3×3 convolution and an average over 2×2: the same as a 3×3 convolution on the
+    enlarged map, so without checkerboards, at a quarter of its cost. A last average removes the finest mesh.
+    """
+    latents = layers.Input((LATENT,), name="latents")
+    x = layers.Dense(4 * 4 * 2 * width, use_bias=False)(latents)
+    x = _gated(layers.Reshape((4, 4, 2 * width))(x))
+    maps, side = {4: x}, 4
+    while side < size:
+        side *= 2
+        x = _doubled(x, max(FINEST, min(width, width * 8 // side * max(1, size // 64))))
+        if side == 8:
+            x = _gated(layers.Conv2D(2 * width, 3, padding="same", use_bias=False)(x))
+        if side // 8 in maps:
+            x = _excited(x, maps[side // 8])
+        maps[side] = x
+    x = layers.Conv2D(3, 3, padding="same", activation="tanh")(x)
+    return keras.Model(latents, layers.AveragePooling2D(2, 1, padding="same")(x), name="generator")
+
+
+def exported(generator: keras.Model) -> keras.Model:
+    """Return latents float32 [N, 32] -> uint8 RGB pictures [N, size, size, 3], with weights of its own.
+
+    All of it is built into Keras, so that it is loaded with no code of this project.
+    """
+    copy = keras.models.clone_model(generator, clone_function=_built_in)
+    copy.set_weights(generator.get_weights())
+    latents = layers.Input((LATENT,), name="latents")
+    values = layers.Rescaling(127.5, offset=127.5)(copy(latents, training=False))
+    pictures = ops.cast(ops.round(ops.clip(values, 0, 255)), "uint8")
+    return keras.Model(latents, pictures, name="generator", trainable=False)
+
+
+def draw(generator: keras.Model, latents: Floats) -> Pictures:
+    """Return what a generator (not an exported one) draws of `latents` [N, 32]: uint8 [N, size, size, 3]."""
+    parts = [generator.predict_on_batch(latents[start : start + CHUNK]) for start in range(0, len(latents), CHUNK)]
+    return np.clip(np.round(np.concatenate(parts) * 127.5 + 127.5), 0, 255).astype(np.uint8)
+
+
+def latents(n: int, seed: int) -> Floats:
+    """Draw `n` latents, float32 [n, 32]: independent standard normals."""
+    return np.random.default_rng(seed).standard_normal((n, LATENT), np.float32)
+
+
+def window(crops: Pictures, size: int, random: np.random.Generator) -> Floats:
+    """Return a random window of each crop, mirrored or not: uint8 [N, S', S', 3] -> [N, size, size, 3] from -1 to 1."""
+    ys, xs = random.integers(0, crops.shape[1] - size + 1, (2, len(crops)))
+    mirrored = random.random(len(crops)) < 0.5
+    cut = [
+        crop[y : y + size, x : x + size][:, :: -1 if mirror else 1]
+        for crop, y, x, mirror in zip(crops, ys, xs, mirrored, strict=True)
+    ]
+    return signed(np.stack(cut))
+
+
+def signed(pictures: Pictures) -> Floats:
+    """Return pixels from -1 to 1."""
+    return pictures.astype(np.float32) / 127.5 - 1
+
+
+class GAN(keras.Model):
+    """A generator that is being trained on crops, and the running average of its weights, which draws better.
+
+    A recipe gives `train_step` and `batch`. Everything random is drawn from the seed and the step, so what comes after
+    a step depends on `state` alone.
+
+    Args:
+        crops: uint8 [N, S', S', 3]; random windows of the generator's size are trained on, mirrored or not.
+        generator: as of `build_generator`.
+        seed: of all that is random from here on.
+    """
+
+    def __init__(self, crops: Pictures, generator: keras.Model, seed: int) -> None:
+        super().__init__()
+        self.crops, self.seed, self.generator = crops, seed, generator
+        self.size = generator.output_shape[1]
+        self.averaged = keras.models.clone_model(generator)
+        self.averaged.set_weights(generator.get_weights())
+
+    def batch(self, step: int) -> Batch:
+        """Return what `train_step` needs in this step, counted from 0."""
+        raise NotImplementedError
+
+    def train(self, step: int) -> dict[str, float]:
+        """Take one step; return its losses."""
+        return self.train_on_batch(self.batch(step), return_dict=True)
+
+    def pictures(self, step: int) -> int:
+        """Return how many pictures are drawn in this step."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all that changes in training."""
+        return {f"variable_{place:04d}": variable.numpy() for place, variable in enumerate(self._changing())}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from `state`.
+
+        Raises:
+            ValueError, KeyError: it belongs to another network.
+        """
+        for place, variable in enumerate(self._changing()):
+            variable.assign(state[f"variable_{place:04d}"])
+
+    def _changing(self) -> Sequence[keras.Variable]:
+        return [*self.generator.variables, *self.averaged.variables]
+
+    def _follow(self, step: tf.Tensor) -> None:
+        """Let the average take in the weights after `step`; its memory grows with the steps."""
+        decay = tf.minimum(0.999, (1 + step) / (10 + step))
+        for average, value in zip(self.averaged.variables, self.generator.variables, strict=True):
+            if average.dtype == "float32":
+                average.assign(decay * average + (1 - decay) * value)
+
+
+class FusedBatchNormalization(layers.BatchNormalization):
+    """Keras's own, which on a CPU trains by a dozen passes over the map, in one pass there and one back."""
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
+        if not training:
+            return super().call(inputs, training=False)
+        x, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, self.gamma, self.beta, epsilon=self.epsilon)
+        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(self.momentum * moving + (1 - self.momentum) * now)
+        return x
+
+
+def _built_in(layer: layers.Layer) -> layers.Layer:
+    kind = layers.BatchNormalization if isinstance(layer, layers.BatchNormalization) else type(layer)
+    return kind.from_config(layer.get_config())
+
+
+def _gated(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Normalise, and let one half of the channels gate the other (Dauphin 2017)."""
+    return ops.glu(FusedBatchNormalization(momentum=0.9, epsilon=1e-5)(x))
+
+
+def _doubled(x: keras.KerasTensor, channels: int) -> keras.KerasTensor:
+    x = layers.Conv2DTranspose(2 * channels, 3, 2, padding="same", use_bias=False)(x)
+    return _gated(layers.AveragePooling2D(2, 1, padding="same")(x))
+
+
+def _excited(x: keras.KerasTensor, coarse: keras.KerasTensor) -> keras.KerasTensor:
+    """Weigh the channels of a map by what a map an eighth as large holds."""
+    if coarse.shape[1] > 4:
+        coarse = layers.AveragePooling2D(coarse.shape[1] // 4)(coarse)
+    channels = x.shape[-1]
+    gate = layers.Conv2D(channels, 4, activation="swish")(coarse)
+    return layers.Multiply()([x, layers.Conv2D(channels, 1, activation="sigmoid")(gate)])
