@@ -1,16 +1,67 @@
-"""What all DAGs share: their defaults, their Trigger forms, and the way from a task's context to the stages."""
+"""What all DAGs share: their defaults, their Trigger forms, and what happens when a task fails."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
-from ml import settings
+from ml import notify, settings
+from ml.notify import Message
 from ml.params import Params
 from ml.results import DagRun
 
+log = logging.getLogger(__name__)
+
 OWNER = "menagerie"
 TAG = "menagerie"
+
+TOLD = "told"
+KILLED = "It was killed, or its machine was (is there memory enough?): its log says how far it came."
+
+
+def tell_failure(context: Any) -> None:
+    """Tell people that a task has failed, after its last try, and note it in MLflow; in the words of its error.
+
+    Without its error the task is dead, and this the DAG processor: `end_failed_run` tells of it.
+    """
+    if error := context.get("exception"):
+        _tell(context, f"{type(error).__name__}: {error}")
+        context["ti"].xcom_push(TOLD, True)
+
+
+def end_failed_run(context: Any) -> None:
+    """Tell of the task that a DAG run failed by, if it was killed and couldn't tell itself; end what is open in MLflow.
+
+    This runs in the DAG processor, which knows no errors of tasks, and one of the tasks that failed.
+    """
+    from ml.stages import failure
+
+    if instance := context.get("ti"):
+        if not instance.xcom_pull(task_ids=instance.task_id, map_indexes=instance.map_index, key=TOLD):
+            _tell(context, KILLED)
+        failure.close_all(dag_run_of(context), KILLED, settings.read())
+
+
+def _tell(context: Any, reason: str) -> None:
+    instance, run, chosen = context["ti"], dag_run_of(context), settings.read()
+    links = {"Its log": instance.log_url, "The DAG run": run.url}
+    try:
+        from ml.stages import failure
+
+        links["MLflow"] = failure.note(run, instance.task_id, reason, chosen)
+    except Exception as trouble:  # whatever it is, it may be why the task failed, and is no reason not to tell
+        log.warning("not noted in MLflow: %s", trouble)
+    label = getattr(instance, "rendered_map_index", None)
+    task = f"{instance.task_id} [{label}]" if label else instance.task_id
+    message = Message(
+        f"{run.dag_id}: {task} failed",
+        f"{task} of {run.dag_id}, run {run.run_id}, has failed.\n{reason}",
+        {"dag": run.dag_id, "run": run.run_id, "task": task, "reason": reason},
+        {what: where for what, where in links.items() if where},
+    )
+    notify.send(message, chosen)
+
 
 TASKS: dict[str, Any] = {
     "owner": OWNER,
@@ -21,6 +72,13 @@ TASKS: dict[str, Any] = {
     "retry_policy": ExceptionRetryPolicy(
         [RetryRule("ml.errors.NoRetryError", RetryAction.FAIL, reason="trying again can't mend it")]
     ),
+    "on_failure_callback": tell_failure,
+}
+EVERY_DAG: dict[str, Any] = {
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": TASKS,
+    "on_failure_callback": end_failed_run,
 }
 
 
@@ -41,12 +99,17 @@ def form(params: type[Params], **defaults: Any) -> dict[str, Param]:
 
 def dataset_asset(animal: str) -> Asset:
     """The accepted photos of an animal; updated when they change."""
-    return Asset(name=f"dataset://{animal}", uri=f"dataset://{animal}", group="dataset")
+    return _asset("dataset", animal, f"The accepted photos of {animal}: its classifier is trained on them.")
 
 
 def model_asset(animal: str) -> Asset:
     """The champion of an animal; updated when another takes its place."""
-    return Asset(name=f"model://{animal}", uri=f"model://{animal}", group="model")
+    return _asset("model", animal, f"The champion: what says whether there is a {animal} in a photo.")
+
+
+def _asset(group: str, animal: str, what: str) -> Asset:
+    name = f"{group}://{animal}"
+    return Asset(name=name, uri=name, group=group, extra={"animal": animal, "what": what})
 
 
 def dag_run_of(context: Any) -> DagRun:

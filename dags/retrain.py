@@ -1,24 +1,27 @@
 """Retrains one animal's classifier: `retrain_<animal>` for each table of animals.toml."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
-from defaults import TAG, TASKS, at, dag_run_of, dataset_asset, form, model_asset
+from approval import Approval, answer
+from defaults import EVERY_DAG, TAG, at, dag_run_of, dataset_asset, form, model_asset
 
 from ml import animals, settings
+from ml.animals import Animal
 from ml.errors import MissingWeightsError
 from ml.params import RetrainParams
 
 DOC = """
 ### Retrain the classifier of {animal}
 
-Runs when the accepted photos of {animal} change, and on the schedule `{schedule}`. It looks at the photos (t-SNE),
+Runs when the accepted photos of {animal} change{besides}. It looks at the photos (t-SNE),
 judges a small network, searches for a better one, regularises and augments it, judges pretrained networks, fine-tunes
 the best, and averages them, all in cross-validation. It chooses the simplest that is as good as the best, and lets it
-meet the champion photo by photo. **A worse model never takes the champion's place**; a tie keeps it.
+meet the champion photo by photo. **A worse model never takes the champion's place**; a tie keeps it. With
+*Ask before promoting*, neither does a better one before a person has approved it, under *Required Actions*.
 
 How much of this is tried is said by the *preset*: quick, standard or thorough.
 
@@ -27,20 +30,50 @@ Everything is kept in the MLflow experiment `{animal}`: numbers, curves, picture
 Work that an earlier run did for the same photos and settings is not done again, unless *Compute again* is ticked: if
 nothing has changed at all, every task is skipped.
 """
+ANY = "none_failed_min_one_success"
 
 
-def retrain(animal: str, schedule: str, preset: str) -> None:
+def stage(name: str, does: str, unless: tuple[str, Any] | None = None, skip_on: Any = (), **options: Any) -> Any:
+    """Return a task that runs `ml.stages.<name>` on the job and on the results that it is called with.
+
+    A mapped one takes its result by the name `result`, and what it is mapped over by the name `each`.
+
+    Args:
+        does: what the task's page says of it.
+        unless: a param and the value at which the stage is not wanted; then the task is skipped.
+        skip_on: errors at which it is skipped too, with their message: the other stages go on.
+    """
+
+    @task(task_id=name, doc_md=does, **options)
+    def run(job: dict[str, Any], *results: Any, result: Any = None, each: Any = None) -> dict[str, Any]:
+        if unless and job["params"][unless[0]] == unless[1]:
+            raise AirflowSkipException(f"not wanted: see the param {unless[0]}, and the preset")
+        get_current_context()["each"] = each  # type: ignore[typeddict-unknown-key]  # for the label of a mapped task
+        told = [_read(value) for value in (*results, result, each) if value is not None]
+        try:
+            found = import_module(f"ml.stages.{name}").run(_job(job), *told)
+        except skip_on as error:
+            raise AirflowSkipException(str(error)) from error
+        if found is None:
+            raise AirflowSkipException("there is nothing to do for it in this run")
+        return found.to_dict()
+
+    return run
+
+
+def retrain(animal: Animal, preset: str) -> None:
     """Define the DAG `retrain_<animal>`."""
+    name, photos = animal.name, dataset_asset(animal.name)
 
     @dag(
-        dag_id=f"retrain_{animal}",
-        schedule=AssetOrTimeSchedule(timetable=at(schedule), assets=[dataset_asset(animal)]),
-        catchup=False,
-        max_active_runs=1,
-        params=form(RetrainParams, preset=preset),
-        default_args=TASKS,
-        tags=[TAG, "training", animal],
-        doc_md=DOC.format(animal=animal, schedule=schedule),
+        dag_id=f"retrain_{name}",
+        schedule=AssetOrTimeSchedule(timetable=at(animal.schedule), assets=[photos]) if animal.schedule else [photos],
+        params=form(RetrainParams, preset=preset, require_approval=animal.require_approval),
+        tags=[TAG, "training", name],
+        doc_md=DOC.format(
+            animal=name, besides=f", and on the schedule `{animal.schedule}`" if animal.schedule else ", and by hand"
+        ),
+        **EVERY_DAG,
     )
     def retrain_animal() -> None:
         @task
@@ -50,133 +83,38 @@ def retrain(animal: str, schedule: str, preset: str) -> None:
 
             context = get_current_context()
             params = RetrainParams.read(context["params"])
-            job = prepare.run(animal, params, settings.read(), dag_run_of(context))
+            job = prepare.run(name, params, settings.read(), dag_run_of(context))
             if said := prepare.unchanged(job):
                 raise AirflowSkipException(said)
             return job.to_dict()
-
-        @task
-        @_skip_without_weights()
-        def explore(job: dict[str, Any]) -> dict[str, Any]:
-            """Draw t-SNE maps of pixels and of features."""
-            from ml.stages import explore
-
-            return explore.run(_job(job)).to_dict()
-
-        @task
-        def floor(job: dict[str, Any]) -> dict[str, Any]:
-            """Judge what colours alone tell."""
-            from ml.stages import floor
-
-            return floor.run(_job(job)).to_dict()
-
-        @task
-        def baseline(job: dict[str, Any]) -> dict[str, Any]:
-            """Judge the small network."""
-            from ml.stages import baseline
-
-            return baseline.run(_job(job)).to_dict()
-
-        @task
-        def tune(job: dict[str, Any]) -> dict[str, Any]:
-            """Search for a better network from scratch."""
-            if job["params"]["tune_mode"] == "off":
-                raise AirflowSkipException("the search is off: see the param tune_mode, and the preset")
-            from ml.stages import tune
-
-            return tune.run(_job(job)).to_dict()
-
-        @task
-        def regularise(job: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
-            """Compare regularisations of the network found."""
-            if job["params"]["regularise"] == "no":
-                raise AirflowSkipException("not wanted: see the param regularise, and the preset")
-            from ml.results import StageResult
-            from ml.stages import regularise
-
-            return regularise.run(_job(job), StageResult.from_dict(tuned)).to_dict()
 
         @task
         def chosen_copies(job: dict[str, Any], tuned: dict[str, Any]) -> list[int]:
             """Name how often an epoch shows a photo, each a candidate."""
             return list(dict.fromkeys(job["params"]["augment_copies"]))
 
-        @task(map_index_template="x{{ copies }}")
-        def augment(copies: int, job: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
-            """Judge the network found on augmented photos."""
-            from ml.results import StageResult
-            from ml.stages import augment
-
-            get_current_context()["copies"] = copies  # type: ignore[typeddict-unknown-key]
-            return augment.run(_job(job), StageResult.from_dict(tuned), copies).to_dict()
-
-        @task(trigger_rule="none_failed_min_one_success")
+        @task(trigger_rule=ANY)
         def chosen_backbones(job: dict[str, Any]) -> list[str]:
             """Name the pretrained networks to judge."""
             return list(dict.fromkeys(job["params"]["backbones"]))
 
-        @task(map_index_template="{{ backbone }}")
-        @_skip_without_weights()
-        def transfer(backbone: str, job: dict[str, Any]) -> dict[str, Any]:
-            """Judge a head on a pretrained network."""
-            from ml.stages import transfer
-
-            get_current_context()["backbone"] = backbone  # type: ignore[typeddict-unknown-key]
-            return transfer.run(_job(job), backbone).to_dict()
-
-        @task(trigger_rule="none_failed_min_one_success")
-        def finetune(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-            """Train the top of the best pretrained network too."""
-            if not job["params"]["finetune_epochs"]:
-                raise AirflowSkipException("not wanted: see the param finetune_epochs, and the preset")
-            from ml.stages import finetune
-
-            return finetune.run(_job(job), _results(results)).to_dict()
-
-        @task(trigger_rule="none_failed_min_one_success")
-        def average(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-            """Judge the average of the pretrained networks, where there are several."""
-            if len(judged := _results(results)) < 2:
-                raise AirflowSkipException("an average takes two pretrained networks or more")
-            from ml.stages import average
-
-            return average.run(_job(job), judged).to_dict()
-
-        @task(trigger_rule="none_failed_min_one_success")
-        def compare(job: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-            """Choose a candidate."""
-            from ml.stages import compare
-
-            return compare.run(_job(job), _results(results)).to_dict()
-
-        @task(trigger_rule="none_failed_min_one_success")
-        def explain(job: dict[str, Any], comparison: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-            """Show what the winner looks at."""
-            from ml.results import StageResult
-            from ml.stages import explain
-
-            return explain.run(_job(job), StageResult.from_dict(comparison), _results(results)).to_dict()
-
-        @task
-        def promote(job: dict[str, Any], comparison: dict[str, Any]) -> dict[str, Any]:
-            """Let it meet the champion."""
-            from ml.results import StageResult
+        @task(trigger_rule=ANY)
+        def promote(
+            job: dict[str, Any], comparison: dict[str, Any], decision: dict[str, Any], said: dict[str, Any] | None
+        ) -> dict[str, Any]:
+            """Train the winner on all photos, check it, and make it champion, if it is to be."""
             from ml.stages import promote
 
-            return promote.run(_job(job), StageResult.from_dict(comparison)).to_dict()
+            return promote.run(_job(job), _read(comparison), _read(decision), answer(said)).to_dict()
 
-        @task
-        def cross(job: dict[str, Any], decision: dict[str, Any]) -> dict[str, Any]:
-            """Let each animal's champion judge the others' photos."""
-            from ml.stages import cross
-
-            return cross.run(_job(job)).to_dict()
-
-        @task(outlets=[model_asset(animal)])
-        def announce(decision: dict[str, Any]) -> None:
+        @task(outlets=[model_asset(name)])
+        def announce(promoted: dict[str, Any]) -> None:
             """Announce a new champion."""
-            if not decision["metrics"]["promoted"]:
-                raise AirflowSkipException(decision["summary"])
+            if not promoted["metrics"]["promoted"]:
+                raise AirflowSkipException(promoted["summary"])
+            told = {key: promoted["metrics"][key] for key in ("cv_accuracy_mean", "selected_accuracy")}
+            event = get_current_context()["outlet_events"][model_asset(name)]
+            event.extra = {"summary": promoted["summary"], "dataset": promoted["digest"]} | told
 
         @task
         def report(job: dict[str, Any] | None, results: Sequence[Any]) -> None:
@@ -185,38 +123,51 @@ def retrain(animal: str, schedule: str, preset: str) -> None:
 
             if job is None:
                 raise AirflowSkipException("there is no MLflow run to report on: see the log of prepare")
-            report.run(_job(job), _results(results))
+            report.run(_job(job), _read(results))
 
         job = prepare()
-        explored, lowest, small, tuned = explore(job), floor(job), baseline(job), tune(job)
-        regularised = regularise(job, tuned)
-        augmented = augment.partial(job=job, tuned=tuned).expand(copies=chosen_copies(job, tuned))
+        explored = stage("explore", "Draw t-SNE maps of pixels and of features.", skip_on=MissingWeightsError)(job)
+        lowest = stage("floor", "Judge what colours alone tell.")(job)
+
+        small = stage("baseline", "Judge the small network.")(job)
+        tuned = stage("tune", "Search for a better network from scratch.", unless=("tune_mode", "off"))(job)
+        regularised = stage("regularise", "Compare regularisations of the network found.", unless=("regularise", "no"))(
+            job, tuned
+        )
+        augment = stage("augment", "Judge the network found on augmented photos.", map_index_template="x{{ each }}")
+        augmented = augment.partial(job=job, result=tuned).expand(each=chosen_copies(job, tuned))
+
         names = chosen_backbones(job)
-        transferred = transfer.partial(job=job).expand(backbone=names)
-        # The map's features are those of the first backbone: what comes second finds them in the cache.
-        explored >> names
-        finetuned = finetune(job, [transferred])
-        averaged = average(job, [transferred, finetuned])
+        explored >> names  # the map's features are those of the first backbone: they are in the cache then
+        transfer = stage(
+            "transfer",
+            "Judge a head on a pretrained network.",
+            skip_on=MissingWeightsError,
+            map_index_template="{{ each }}",
+        )
+        transferred = transfer.partial(job=job).expand(each=names)
+        tops = "Train the top of the best pretrained network too."
+        finetuned = stage("finetune", tops, unless=("finetune_epochs", 0), trigger_rule=ANY)(job, [transferred])
+        together = "Judge the average of the pretrained networks, where there are several."
+        averaged = stage("average", together, trigger_rule=ANY)(job, [transferred, finetuned])
+
         proposed = [small, tuned, augmented, transferred, finetuned, averaged]
-        compared = compare(job, [lowest, *proposed])
-        seen = explain(job, compared, proposed)
-        decided = promote(job, compared)
-        announce(decided)
-        crossed = cross(job, decided)
+        compared = stage("compare", "Choose a candidate.", trigger_rule=ANY)(job, [lowest, *proposed])
+        seen = stage("explain", "Show what the winner looks at.", trigger_rule=ANY)(job, compared, proposed)
+
+        decided = stage("decide", "Let the winner meet the champion.")(job, compared)
+        approved = Approval(task_id="approve", animal=name, job=job, comparison=compared, decision=decided)
+        promoted = promote(job, compared, decided, approved.output)
+        announce(promoted)
+        crossed = stage("cross", "Let each animal's champion judge the others' photos.")(job)
+        promoted >> crossed
+
         # As a teardown it runs whatever happened, and hides no failure: it has no say in the DAG run's state.
         told = [explored, lowest, small, tuned, regularised, augmented, transferred, finetuned, averaged]
-        [regularised, seen, crossed] >> report(job, [*told, compared, seen, decided, crossed]).as_teardown()
+        told += [compared, seen, decided, promoted, crossed]
+        [regularised, seen, crossed] >> report(job, told).as_teardown()
 
     retrain_animal()
-
-
-@contextmanager
-def _skip_without_weights() -> Iterator[None]:
-    """Skip the task, with the reason, where a backbone's weights can't be had: the others go on."""
-    try:
-        yield
-    except MissingWeightsError as error:
-        raise AirflowSkipException(str(error)) from error
 
 
 def _job(values: dict[str, Any]) -> Any:
@@ -225,18 +176,19 @@ def _job(values: dict[str, Any]) -> Any:
     return Job.from_dict(values, settings.read())
 
 
-def _results(values: Sequence[Any]) -> list[Any]:
-    """Return the stage results among XComs: single ones, mapped ones, and none where a task didn't end well."""
+def _read(value: Any) -> Any:
+    """Return the stage result in an XCom, or those in several, mapped or not; `None` where a task didn't end well."""
     from ml.results import StageResult
 
-    results: list[Any] = []
-    for value in values:
-        if isinstance(value, dict):
-            results.append(StageResult.from_dict(value))
-        elif value is not None:
-            results += _results(value)
-    return results
+    if isinstance(value, dict):
+        return StageResult.from_dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        results: list[Any] = []
+        for each in map(_read, value):
+            results += each if isinstance(each, list) else [each] if each else []
+        return results
+    return value
 
 
 for one in animals.read(settings.read().animals).values():
-    retrain(one.name, one.schedule, one.preset or settings.read().preset)
+    retrain(one, one.preset or settings.read().preset)

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import dag, get_current_context, task
-from defaults import TAG, TASKS, dag_run_of, form
+from defaults import EVERY_DAG, TAG, dag_run_of, form
 
 from ml import settings
 from ml.params import ScoreParams
@@ -25,12 +25,10 @@ A scoring that was killed goes on where it was. If the photos have drifted, and 
 @dag(
     dag_id="score_images",
     schedule=None,
-    catchup=False,
-    max_active_runs=1,
     params=form(ScoreParams),
-    default_args=TASKS,
     tags=[TAG, "scoring"],
     doc_md=DOC,
+    **EVERY_DAG,
 )
 def score_images() -> None:
     @task

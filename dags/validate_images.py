@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk import dag, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowSkipException
-from defaults import TAG, TASKS, at, dag_run_of, dataset_asset, form
+from defaults import EVERY_DAG, TAG, at, dag_run_of, dataset_asset, form
 
 from ml import animals, settings
 from ml.params import ValidateParams
@@ -23,12 +23,10 @@ What was left out and why: the log of `validate`, the MLflow run of the validati
 @dag(
     dag_id="validate_images",
     schedule=at("@daily"),
-    catchup=False,
-    max_active_runs=1,
     params=form(ValidateParams),
-    default_args=TASKS,
     tags=[TAG, "data"],
     doc_md=DOC,
+    **EVERY_DAG,
 )
 def validate_images() -> None:
     @task
@@ -64,7 +62,8 @@ def validate_images() -> None:
                 validate.publish(result, settings.read())
                 if result.reused and not ValidateParams.read(context["params"]).emit:
                     raise AirflowSkipException(f"the photos of {result.animal} are the same as before: {result.digest}")
-                context["outlet_events"][dataset_asset(result.animal)].extra = {"digest": result.digest}
+                counts = {name: int(count) for name, count in result.metrics.items()}
+                context["outlet_events"][dataset_asset(result.animal)].extra = {"digest": result.digest} | counts
 
             publish(validate(scanned, animal))
 

@@ -4,11 +4,14 @@ import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from croniter import CroniterError, croniter  # type: ignore[import-untyped]
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ml.errors import ParameterError
 
 NAME = r"^[a-z][a-z0-9_]{0,39}$"
+SCHEDULES = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+CRON_FIELDS = 5
 
 
 class Animal(BaseModel):
@@ -31,9 +34,26 @@ class Animal(BaseModel):
     apart: dict[str, tuple[str, ...]] = {}
     """Photos of the animal, by a name for them, without which the numbers are given once more (coyotes among foxes)."""
     schedule: str = "@weekly"
-    """Cron expression or preset of the retraining that happens even if no new photos come."""
+    """When it is retrained even if no new photos come, as a cron expression (UTC) or a preset; empty: never."""
     preset: str = ""
     """How much its retraining tries; empty: as the installation is set."""
+    require_approval: bool = False
+    """Whether a person is asked before a model becomes champion."""
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_a_schedule(cls, text: str) -> str:
+        if text and text not in SCHEDULES:
+            try:
+                if len(text.split()) != CRON_FIELDS:
+                    raise CroniterError
+                croniter(text).get_next()
+            except CroniterError as error:
+                raise ValueError(
+                    "expected five cron fields that meet some day, such as '0 3 * * 1' (Mondays at 3:00 UTC), or one "
+                    f"of {', '.join(SCHEDULES)}, or '' for never"
+                ) from error
+        return text
 
     def is_positive(self, path: str) -> bool:
         return _matches(path, self.positives)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ml import progress
 from ml.data.files import replacing
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,14 @@ class Fold:
 def cross_validate(folds: Sequence[int], checkpoints: Path, judge: Callable[[int], Fold]) -> list[Fold]:
     """Return the outcome of every fold, judging only those that `checkpoints` doesn't hold from a killed try."""
     outcomes = []
-    for fold in folds:
+    for number, fold in enumerate(folds, start=1):
         file = checkpoints / f"fold-{fold}.npz"
         if file.exists():
-            log.info("fold %d of %d: taken from the earlier try", fold + 1, len(folds))
+            log.info("fold %d of %d: taken from the earlier try", number, len(folds))
         else:
-            log.info("fold %d of %d", fold + 1, len(folds))
-            _save(file, judge(fold))
+            log.info("fold %d of %d", number, len(folds))
+            with progress.part("fold", number, len(folds)):
+                _save(file, judge(fold))
         outcomes.append(_load(file))
     return outcomes
 

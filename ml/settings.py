@@ -1,11 +1,15 @@
 """Where things are: read from the environment when asked, never at import."""
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ml.errors import ParameterError
+
+SMTP = re.compile(r"smtps?://[^/?\s]+(\?from=[^&\s]+)?")
+ADDRESS = re.compile(r"https?://[^/\s]+\S*|mailto:[^@\s]+@[^@\s]+")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +37,10 @@ class Settings:
     """Airflow tasks that run at once; each may hold TensorFlow (about 1 GB)."""
     preset: str
     """How much a retraining tries unless told otherwise: see `ml.params`."""
+    notify: tuple[str, ...] = field(default=(), repr=False)
+    """Whom failures and open questions are told: URLs that take a POST, and `mailto:` addresses."""
+    smtp: str = field(default="smtp://localhost", repr=False)
+    """The server that takes mail: `smtp[s]://[user:password@]host[:port][?from=address]`."""
 
     @property
     def airflow_url(self) -> str:
@@ -56,7 +64,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings that `environment` (default: the process's own) describes.
 
     Raises:
-        ParameterError: a port or the parallelism is not a whole number in its range.
+        ParameterError: a port or the parallelism is not a whole number in its range, or an address is none.
     """
     env = os.environ if environment is None else environment
     home = Path(env.get("MENAGERIE_HOME") or CHECKOUT / "var").absolute()
@@ -72,6 +80,8 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         mlflow_uri=env.get("MLFLOW_TRACKING_URI") or _url(host, mlflow_port),
         parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
         preset=env.get("MENAGERIE_PRESET") or "standard",
+        notify=_addresses(env.get("MENAGERIE_NOTIFY") or ""),
+        smtp=_smtp(env.get("MENAGERIE_SMTP") or "smtp://localhost"),
     )
 
 
@@ -85,3 +95,23 @@ def _whole_number(env: Mapping[str, str], name: str, default: int, low: int, hig
     if not text.isdecimal() or not low <= int(text) <= high:
         raise ParameterError(f"{name} must be a whole number from {low} to {high}. Received: {name}={text!r}")
     return int(text)
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    addresses = tuple(address for address in text.split() if address != "log")
+    for number, address in enumerate(addresses, 1):
+        if not ADDRESS.fullmatch(address):
+            raise ParameterError(
+                "MENAGERIE_NOTIFY must be addresses such as https://host/path and mailto:me@host, with blanks between "
+                f"them, or log. Received something else as address {number}."
+            )
+    return addresses
+
+
+def _smtp(text: str) -> str:
+    if not SMTP.fullmatch(text):
+        raise ParameterError(
+            "MENAGERIE_SMTP must be such as smtp://user:password@host:587?from=me@host or smtps://host. Received "
+            "something else."  # and maybe a password
+        )
+    return text

@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 import httpx
 from rich.console import Console
 
+from ml import animals, supervisor
 from ml import settings as settings_module
-from ml import supervisor
 from ml.environment import USER, dags_folder, database, environment, password
 from ml.errors import MenagerieError, ServiceError
 from ml.rest import Airflow
@@ -215,13 +215,15 @@ def _missing(settings: Settings, http: httpx.Client, since: datetime) -> list[st
         beat = health.json()[name][f"latest_{name}_heartbeat"]
         if health.json()[name]["status"] != "healthy" or datetime.fromisoformat(beat) < since:
             missing.append(name.replace("_", "-"))
-    return missing or _unparsed(client(settings), since)
+    return missing or _unparsed(client(settings), since, settings)
 
 
-def _unparsed(airflow: Airflow, since: datetime) -> list[str]:
+def _unparsed(airflow: Airflow, since: datetime, settings: Settings) -> list[str]:
     """Return the DAG files whose DAGs, or errors, Airflow doesn't know yet."""
     folder = dags_folder()
     files = [path for path in sorted(folder.rglob("*.py")) if re.search(r"@dag\b|\bDAG\(", path.read_text())]
+    if not any(animal.gan for animal in animals.read(settings.animals).values()):
+        files = [path for path in files if path.name != "gan.py"]  # there is no DAG in it then
     errors = airflow.all("importErrors", "import_errors")
     known = [(dag["relative_fileloc"], dag["last_parsed_time"]) for dag in airflow.all("dags", "dags")]
     known += [(error["filename"], error["timestamp"]) for error in errors]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from ml import progress
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -24,7 +26,7 @@ def fit(
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     name: str = "",
 ) -> dict[str, list[float]]:
-    """Fit a compiled model in place, with a line of log an epoch; return its curves, one value an epoch.
+    """Fit a compiled model in place, telling each epoch; return its curves, one value an epoch.
 
     Instead of images and labels it takes a dataset of batches of both, already shuffled, that is one epoch.
     `validation` is only watched: nothing is chosen by it. Without a `name` nothing is logged.
@@ -36,7 +38,7 @@ def fit(
         epochs=epochs,
         batch_size=batch_size if labels is not None else None,
         shuffle=labels is not None,
-        callbacks=[*([Watch(*validation)] if validation else []), *([EpochLines(name, epochs)] if name else [])],
+        callbacks=[*([Watch(*validation)] if validation else []), Epochs(name, epochs)],
         verbose=0,
     )
     return {curve: [float(value) for value in values] for curve, values in history.history.items()}
@@ -69,8 +71,8 @@ class FreshStart:
             variable.assign(value)
 
 
-class EpochLines(keras.callbacks.Callback):
-    """Logs one line an epoch, with the time left."""
+class Epochs(keras.callbacks.Callback):
+    """Tells each epoch: to who watches the progress and, with a `name`, in the log, with the time left."""
 
     def __init__(self, name: str, epochs: int) -> None:
         super().__init__()
@@ -80,6 +82,9 @@ class EpochLines(keras.callbacks.Callback):
         self._started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        progress.tell("epoch", epoch + 1, self._epochs, **(logs or {}))
+        if not self._name:
+            return
         spent = time.monotonic() - self._started
         left = spent / (epoch + 1) * (self._epochs - epoch - 1)
         numbers = ", ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items())

@@ -182,7 +182,7 @@ def paired_bootstrap(
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the challenger becomes champion, and why, in words with the numbers."""
+    """Whether the challenger is to become champion, and why, in words with the numbers."""
 
     promote: bool
     reason: str
@@ -206,23 +206,23 @@ def decide(
         failed_checks: names of the guard checks that the challenger failed.
     """
     if failed_checks:
-        return Decision(False, f"Not promoted: it fails the guard checks {', '.join(failed_checks)}.")
+        return Decision(False, f"it fails the guard checks {', '.join(failed_checks)}.")
     if comparison is None:
-        return Decision(True, "Promoted: there is no champion yet, and it passes the guard checks.")
+        return Decision(True, "there is no champion yet, and it passes the guard checks.")
 
     numbers = _in_words(comparison)
     sizes = f"complexity {complexity:,.10g} against {champion_complexity:,.10g}"
     not_worse = comparison.low >= -margin
     if comparison.low > 0:
-        return Decision(True, f"Promoted: better than the champion ({numbers}).")
+        return Decision(True, f"better than the champion ({numbers}).")
     if not_worse and complexity < champion_complexity:
-        return Decision(True, f"Promoted: not worse than the champion and simpler ({numbers}; {sizes}).")
+        return Decision(True, f"not worse than the champion and simpler ({numbers}; {sizes}).")
     if comparison.high < 0:
-        return Decision(False, f"Not promoted: worse than the champion ({numbers}).")
+        return Decision(False, f"worse than the champion ({numbers}).")
     if not_worse:
-        return Decision(False, f"Not promoted: not worse than the champion, nor simpler ({numbers}; {sizes}).")
+        return Decision(False, f"not worse than the champion, nor simpler ({numbers}; {sizes}).")
     worse_by = f"may be worse by more than {100 * margin:.1f} points"
-    return Decision(False, f"Not promoted: it isn't shown to be better, and {worse_by} ({numbers}).")
+    return Decision(False, f"it isn't shown to be better, and {worse_by} ({numbers}).")
 
 
 def _in_words(comparison: PairedComparison) -> str:

@@ -76,6 +76,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
 # Sections of the form.
 SCRATCH: dict[str, Any] = {"section": "Networks from scratch"}
 PRETRAINED: dict[str, Any] = {"section": "Pretrained networks"}
+CHAMPION: dict[str, Any] = {"section": "The champion"}
 
 
 class RetrainParams(Params):
@@ -183,6 +184,21 @@ class RetrainParams(Params):
         description="Passes over the training photos in which the top of the best pretrained network is trained too. "
         f"0: none. {AS_PRESET}",
         json_schema_extra=PRETRAINED,
+    )
+    require_approval: bool = Field(
+        False,
+        title="Ask before promoting",
+        description="A new model becomes champion only after a person has approved it: see Required Actions. Its "
+        "numbers stand there beside the champion's.",
+        json_schema_extra=CHAMPION,
+    )
+    approval_hours: float = Field(
+        72,
+        ge=0.01,
+        le=720,
+        title="Ask: hours to answer",
+        description="If nobody has answered until then the champion stays, and the next retraining asks again.",
+        json_schema_extra=CHAMPION,
     )
 
     def settled(self) -> Self:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ml import progress
 from ml.data import cache, photos
 from ml.data.datasets import Dataset, Indices
 from ml.data.views import view
@@ -28,7 +29,7 @@ def features(dataset: Dataset, indices: Indices, backbone: str, settings: Settin
     hashes = dataset.rows.sha256.iloc[list(indices)].tolist()
     folder = settings.cache / "features" / f"{backbone}-{height}x{width}"
     return cache.features(
-        folder, hashes, lambda missing: _forward(dataset, [indices[place] for place in missing], backbone)
+        folder, hashes, lambda missing: _forward(dataset, [indices[place] for place in missing], len(hashes), backbone)
     )
 
 
@@ -47,12 +48,13 @@ def maps(
     folder = settings.cache / "maps" / f"{backbone}-{cut}-{height}x{width}" / f"view-{number}"
 
     def compute(missing: list[int], later: int) -> np.ndarray:
-        return _below(dataset, [indices[place] for place in missing], later, lower, backbone, number)
+        chosen = [indices[place] for place in missing]
+        return _below(dataset, chosen, later, len(hashes), lower, backbone, number)
 
     return cache.maps(folder, hashes, compute)
 
 
-def _forward(dataset: Dataset, indices: Indices, name: str) -> np.ndarray:
+def _forward(dataset: Dataset, indices: Indices, of: int, name: str) -> np.ndarray:
     import keras
 
     from ml.models.backbones import BACKBONES, build_backbone
@@ -63,10 +65,12 @@ def _forward(dataset: Dataset, indices: Indices, name: str) -> np.ndarray:
     def batch(chosen: Indices) -> np.ndarray:
         return keras.ops.convert_to_numpy(backbone.predict_on_batch(dataset.images(chosen, height, width, padding)))
 
-    return _in_batches(indices, batch, name)
+    return _in_batches(indices, batch, name, of)
 
 
-def _below(dataset: Dataset, indices: Indices, later: int, lower: "keras.Model", name: str, number: int) -> np.ndarray:
+def _below(
+    dataset: Dataset, indices: Indices, later: int, of: int, lower: "keras.Model", name: str, number: int
+) -> np.ndarray:
     from ml.models.backbones import BACKBONES
     from ml.models.finetuning import pack
 
@@ -79,18 +83,24 @@ def _below(dataset: Dataset, indices: Indices, later: int, lower: "keras.Model",
         ]
         return pack(lower.predict_on_batch(np.stack(images)))
 
-    return _in_batches(indices, batch, f"{name}, view {number}", later)
+    return _in_batches(indices, batch, f"{name}, view {number}", of, later)
 
 
-def _in_batches(indices: Indices, forward: Callable[[Indices], np.ndarray], name: str, later: int = 0) -> np.ndarray:
-    """Return the rows that `forward` gives, batch by batch, telling how long all take, with the `later` ones."""
+def _in_batches(
+    indices: Indices, forward: Callable[[Indices], np.ndarray], name: str, of: int, later: int = 0
+) -> np.ndarray:
+    """Return the rows that `forward` gives, batch by batch, telling how long all take, with the `later` ones.
+
+    Of the photos `of`, those that are neither here nor later were done before.
+    """
     started = time.monotonic()
     rows: list[np.ndarray] = []
     for start in range(0, len(indices), BATCH):
         rows.append(forward(indices[start : start + BATCH]))
         done = min(start + BATCH, len(indices))
+        waiting = len(indices) - done + later
+        progress.tell("photo", of - waiting, of)
         if start // BATCH % 20 == 19 or done == len(indices):
             spent = time.monotonic() - started
-            waiting = len(indices) - done + later
             log.info("%s: %d photos, %d to go, %.0f s left", name, done, waiting, spent / done * waiting)
     return np.concatenate(rows)

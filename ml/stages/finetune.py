@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ml import training
+from ml import progress, training
 from ml.analysis import classification, selection
 from ml.analysis.classification import balanced_subset
 from ml.crossvalidation import Fold
@@ -95,7 +95,8 @@ class _Tuning:
         lower, upper = finetuning.split(self.backbone, choices["cut"])
         self._features = features(job.dataset, self._rows.index, name, job.settings)
         self._views = [
-            maps(job.dataset, self._rows.index, lower, name, number, job.settings) for number in range(choices["views"])
+            maps(job.dataset, self._rows.index, lower, name, number, job.settings)
+            for number in progress.each("view", range(choices["views"]))
         ]
         self._shapes = finetuning.shapes_across(lower, *choices["canvas"])
         self._upper = upper
@@ -141,7 +142,7 @@ class _Tuning:
             validation_batch_size=CHUNK,
             callbacks=[
                 finetuning.CosineRate(choices["learning_rate"]),
-                training.EpochLines(STAGE, choices["epochs"]),
+                training.Epochs(STAGE, choices["epochs"]),
             ],
             verbose=0,
         )

@@ -1,47 +1,52 @@
-"""Promotion: the winner meets the champion photo by photo, and takes its place only if it is shown to be no worse."""
+"""Promotion: what `decide` proposes is trained on all folds, checked, registered, and made champion.
+
+Where a person was asked, it is only what was approved.
+"""
 
 import json
-import logging
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 
-from ml import animals, figures
-from ml.analysis import classification, guards, selection
+from ml import animals
+from ml.analysis import classification, guards
 from ml.analysis.classification import THRESHOLD
-from ml.analysis.selection import Decision
 from ml.results import Candidate, StageResult
+from ml.stages.approval import Answer
 from ml.stages.evaluation import OUT_OF_FOLD
 from ml.stages.final import final_model, predict
 from ml.stages.job import Findings, Job, perform
-from ml.tracking import CHALLENGER, CHAMPION, RegisteredVersion, StageRun
+from ml.tracking import CHALLENGER, CHAMPION, StageRun
 
 STAGE = "promote"
 GUARDED = 100
 
-log = logging.getLogger(__name__)
 
+def run(job: Job, comparison: StageResult, decided: StageResult, answer: Answer | None = None) -> StageResult:
+    """Train the winner on all folds, check it, register it, and make it champion; each step after the last.
 
-def run(job: Job, comparison: StageResult) -> StageResult:
-    """Decide, train the winner on all folds, check it, register it, and make it champion; each step after the last.
-
-    The metric `promoted` is 1 if the champion changed. A tie keeps the champion.
+    `answer` is what a person said, if one was asked. The metric `promoted` is 1 if the champion changed; `unanswered`
+    is 1 if nobody said whether it may. The tag `decision` tells it in words.
     """
     (candidate,) = comparison.candidates
 
     def work(stage: StageRun, _: Path) -> Findings:
         table = job.tracker.read_table(comparison.run_id, OUT_OF_FOLD)
         stage.table(OUT_OF_FOLD, table)
+        metrics = comparison.metrics | {"promoted": 0.0}
+        if answer:
+            for name, value in answer.tags().items():
+                stage.tag(name, value)
+            metrics["unanswered"] = float(not answer.by)
         champion = job.tracker.champion(job.classifier_name)
         if champion and champion.tags["dag_run"] == job.parent:
-            return Findings(f"Version {champion.version} was made champion by this run already.", {"promoted": 1.0})
-        decision = _meet(job, stage, candidate, comparison, table, champion)
-        metrics = dict(comparison.metrics)
-        if not decision.promote:
-            stage.tag("decision", decision.reason)
-            return Findings(decision.reason, metrics | {"promoted": 0.0})
+            said = f"Version {champion.version} was made champion by this run already."
+            return Findings(said, metrics | {"promoted": 1.0})
+        if objection := _objection(decided, answer, champion.version if champion else "0"):
+            stage.tag("decision", f"Not promoted: {objection}")
+            return Findings(f"Not promoted: {objection}", metrics)
 
         model = final_model(job, candidate)
         metrics |= _holdout(job, model, candidate.settings["padding"])
@@ -50,15 +55,12 @@ def run(job: Job, comparison: StageResult) -> StageResult:
             model, job.classifier_name, _tags(job, candidate, comparison), _description(job, model, candidate)
         )
         job.tracker.set_alias(registered, CHALLENGER)
-        faults = _guard(job, stage, model, candidate.settings["padding"], table)
-        reason = (
-            f"Not promoted, version {registered.version} stays challenger: {'; '.join(faults)}."
-            if faults
-            else decision.reason
-        )
+        if faults := _guard(job, stage, model, candidate.settings["padding"], table):
+            reason = f"Not promoted, version {registered.version} stays challenger: {'; '.join(faults)}."
+            stage.tag("decision", reason)
+            return Findings(reason, metrics)
+        reason = " ".join(["Promoted:", decided.summary, *([str(answer)] if answer else [])])
         stage.tag("decision", reason)
-        if faults:
-            return Findings(reason, metrics | {"promoted": 0.0})
         stage.log(metrics)
         job.tracker.set_alias(registered, CHAMPION)
         job.tracker.drop_alias(registered, CHALLENGER)
@@ -67,63 +69,15 @@ def run(job: Job, comparison: StageResult) -> StageResult:
     return perform(job, STAGE, {"candidate": candidate.name, "comparison": comparison.run_id}, work, reuse=False)
 
 
-def _meet(
-    job: Job,
-    stage: StageRun,
-    candidate: Candidate,
-    comparison: StageResult,
-    table: pd.DataFrame,
-    champion: RegisteredVersion | None,
-) -> Decision:
-    """Return the decision of the meeting with the champion; without one, being better than chance is enough."""
-    if champion is None:
-        low = comparison.metrics["cv_accuracy_low"]
-        if low <= 0.5:
-            return Decision(False, f"Not promoted: no better than chance, the accuracy may be as low as {low:.1%}.")
-        return Decision(True, f"Promoted: there was no champion, and the accuracy is at least {low:.1%}.")
-    both = _champion_beside(job, table, champion)
-    labels = both.label.to_numpy(bool)
-    outcome = selection.paired_bootstrap(
-        labels,
-        (both.champion >= THRESHOLD).to_numpy() == labels,
-        (both.probability >= THRESHOLD).to_numpy() == labels,
-        np.unique(both.group, return_inverse=True)[1],
-        job.params.seed,
-    )
-    stage.table("against_champion", both)
-    stage.log({"difference": outcome.difference, "difference_low": outcome.low, "difference_high": outcome.high})
-    figure = figures.paired_comparison(
-        outcome.difference,
-        outcome.low,
-        outcome.high,
-        len(outcome.flips_gained),
-        len(outcome.flips_lost),
-        selection.NOT_WORSE_MARGIN,
-        job.animal,
-        len(both),
-    )
-    stage.figure("against_champion", figure)
-    return selection.decide(outcome, candidate.complexity, float(champion.tags["complexity"]))
-
-
-def _champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion) -> pd.DataFrame:
-    """Return the photos on which both can be judged fairly, with the champion's probability in the column `champion`.
-
-    Photos that it knew: its own out-of-fold prediction, unless they have changed fold since. New ones: it says itself.
-    """
-    known = job.tracker.read_table(champion.run_id, OUT_OF_FOLD)[["sha256", "fold", "probability"]]
-    both = table.merge(
-        known.rename(columns={"probability": "champion"}), on="sha256", how="left", suffixes=("", "_then")
-    )
-    new = both.champion.isna()
-    if new.any():
-        log.info("%d photos are new to the champion, version %s: it judges them now", new.sum(), champion.version)
-        indices = np.flatnonzero(job.dataset.rows.sha256.isin(both.sha256[new]))
-        model, padding = job.tracker.load_model(champion), json.loads(champion.tags["padding"])
-        answers = predict(model, job.dataset, indices, padding)
-        said = dict(zip(job.dataset.rows.sha256.iloc[indices], answers, strict=True))
-        both["champion"] = both.champion.fillna(both.sha256.map(said))
-    return both[new | (both.fold == both.fold_then)].drop(columns="fold_then").reset_index(drop=True)
+def _objection(decided: StageResult, answer: Answer | None, champion: str) -> str | None:
+    """Return what speaks against a promotion; `champion` is the version that is champion now, 0 without one."""
+    if not decided.metrics["proposed"]:
+        return decided.summary
+    if answer and not answer.approved:
+        return f"{answer} What spoke for it: {decided.summary}"
+    if int(champion) != decided.metrics["met_version"]:
+        return f"version {champion} became champion since it met version {decided.metrics['met_version']:.0f}."
+    return None
 
 
 def _holdout(job: Job, model: keras.Model, padding: list[int] | None) -> dict[str, float]:

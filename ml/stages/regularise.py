@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ml import figures
+from ml import figures, progress
 from ml.analysis import classification
 from ml.crossvalidation import Fold, cross_validate, pool
 from ml.models import hypermodel
@@ -46,7 +46,7 @@ def run(job: Job, tuned: StageResult) -> StageResult:
         bench = Bench.of(job, hypermodel.SIDE, settings["negatives"], settings["seed"])
         networks = Networks(bench)
         rows = []
-        for switches in product((False, True), repeat=len(STANDARD)):
+        for switches in progress.each("combination", list(product((False, True), repeat=len(STANDARD)))):
             switched = dict(zip(STANDARD, switches, strict=True))
             name = _name(switched)
 

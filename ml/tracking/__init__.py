@@ -4,7 +4,7 @@ A DAG run is one parent run in its animal's experiment, a stage is its child, a 
 stage that ended well carries its `StageResult`, so that the same work is found again instead of done again.
 """
 
-from ml.tracking.stage_run import RegisteredVersion, StageRun
+from ml.tracking.stage_run import TAG, RegisteredVersion, StageRun
 from ml.tracking.tracker import CHALLENGER, CHAMPION, Tracker, work_key
 
-__all__ = ["CHALLENGER", "CHAMPION", "RegisteredVersion", "StageRun", "Tracker", "work_key"]
+__all__ = ["CHALLENGER", "CHAMPION", "TAG", "RegisteredVersion", "StageRun", "Tracker", "work_key"]

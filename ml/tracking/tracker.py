@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+DESCRIPTION = "mlflow.note.content"
 PAGE = 1000
+ABANDONED = "it was killed, or its machine was (is there memory enough?): see the log of the task in Airflow"
 
 
 class Tracker:
@@ -76,7 +78,7 @@ class Tracker:
             TAG + "dataset": digest,
             TAG + "key": run_key(digest, params),
             TAG + "code": version("menagerie"),
-            "mlflow.note.content": self._description(dag_run, validation_run),
+            DESCRIPTION: self._description(dag_run, validation_run),
         }
         run = self.client.create_run(experiment, run_name=f"{dag_run.dag_id} {dag_run.run_id}", tags=tags)
         log_batch(self.client, run.info.run_id, [], {**params, "dataset_digest": digest})
@@ -89,6 +91,19 @@ class Tracker:
         if reason:
             self.client.set_tag(run_id, TAG + "reason", reason[:4000])
         self.client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
+
+    def fail_run(self, run_id: str, reason: str) -> None:
+        """Close a run as FAILED, and so the runs of stages that it holds open although nothing works on them."""
+        experiment = self.client.get_run(run_id).info.experiment_id
+        for left in self._search(experiment, {}, parent=run_id, status="RUNNING"):
+            self.close_run(left.info.run_id, False, ABANDONED)
+        self.close_run(run_id, False, reason)
+
+    def runs_of(self, dag_run: DagRun) -> "list[Run]":
+        """Return the runs of a DAG run, of whatever animals."""
+        experiments = [each.experiment_id for each in self.client.search_experiments()]
+        clauses = f"tags.`{TAG}dag_id` = '{dag_run.dag_id}' and tags.`{TAG}dag_run_id` = '{dag_run.run_id}'"
+        return list(self.client.search_runs(experiments, clauses))
 
     def twin(self, animal: str, run_id: str) -> "Run | None":
         """Return the last run of a DAG run that finished with the same photos, choices and code as `run_id`'s."""
@@ -124,7 +139,8 @@ class Tracker:
     def stage(self, animal: str, parent: str, stage: str, key: str) -> Iterator[StageRun]:
         """Open the stage's run under `parent`; it ends FINISHED or, with the error as its reason, FAILED.
 
-        A run that an earlier try of the same work left unfinished is taken up again, without the children it had.
+        It is described as `parent` is, and tells how far it is. A run that an earlier try of the same work left
+        unfinished is taken up again, without the children it had.
         """
         experiment = self._experiment(animal)
         earlier = self._search(experiment, {"stage": stage, "key": key}, parent=parent)
@@ -134,10 +150,19 @@ class Tracker:
                 self.client.delete_run(child.info.run_id)
             self.client.set_terminated(run_id, "RUNNING")
         else:
-            tags = {PARENT: parent, TAG + "stage": stage, TAG + "key": key, TAG + "code": version("menagerie")}
+            described = self.client.get_run(parent).data.tags.get(DESCRIPTION, "")
+            tags = {
+                PARENT: parent,
+                TAG + "stage": stage,
+                TAG + "key": key,
+                TAG + "code": version("menagerie"),
+                DESCRIPTION: described,
+            }
             run_id = self.client.create_run(experiment, run_name=stage, tags=tags).info.run_id
+        run = StageRun(self.client, run_id, experiment)
         try:
-            yield StageRun(self.client, run_id, experiment)
+            with run.telling():
+                yield run
         except BaseException as error:
             self.close_run(run_id, False, f"{type(error).__name__}: {error}")
             raise

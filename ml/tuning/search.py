@@ -10,6 +10,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.base_tuner import BaseTuner
 
+from ml import progress
 from ml.tuning.fits import Configuration, Fits
 from ml.tuning.oracles import make_oracle
 
@@ -82,11 +83,18 @@ def search(
             CrossValidationTuner(outer, folds, plan, space, start, fits, score, tell, folder)
             for outer, start in starts.items()
         ]
-        while sum(tuner.go_on() for tuner in tuners):
+        while _one_more_each(tuners, plan):
             if fits.seconds >= 60 * plan.minutes:
                 log.info("tune: %g minutes are over; no new trial starts", plan.minutes)
                 break
     return {tuner.outer: tuner.trials for tuner in tuners}
+
+
+def _one_more_each(tuners: Sequence["CrossValidationTuner"], plan: Plan) -> bool:
+    """Let every search run one more trial; return whether one did."""
+    whole = tuners[0].epochs // plan.epochs  # Hyperband's trials are shorter
+    with progress.part("trial", min(whole + 1, plan.trials), plan.trials):
+        return sum(tuner.go_on() for tuner in progress.each("search", tuners)) > 0
 
 
 class CrossValidationTuner(BaseTuner):
@@ -115,10 +123,15 @@ class CrossValidationTuner(BaseTuner):
         self.trials: list[Trial] = []
         self._plan, self._fits, self._score, self._tell = plan, fits, score, tell
 
+    @property
+    def epochs(self) -> int:
+        """Those of all its trials."""
+        return sum(trial.epochs for trial in self.trials)
+
     def go_on(self) -> bool:
         """Run one more trial, unless the plan is fulfilled or the oracle knows of no more; return whether it was."""
         had = len(self.trials)
-        if sum(trial.epochs for trial in self.trials) < self._plan.trials * self._plan.epochs:
+        if self.epochs < self._plan.trials * self._plan.epochs:
             self.oracle.max_trials = had + 1
             self.search()
         return len(self.trials) > had
@@ -130,7 +143,7 @@ class CrossValidationTuner(BaseTuner):
         finished = [other for other in self.trials if other.epochs == epochs and not other.stopped]
 
         before, scores, curves, stopped = self._fits.seconds, [], [], False
-        for fold in self.inner:
+        for fold in progress.each("fold", self.inner):
             fit = self._fits(configuration, epochs, frozenset({fold} if self.outer is None else {fold, self.outer}))
             scores.append(self._score(fold, fit.probabilities))
             curves.append(fit.curves)

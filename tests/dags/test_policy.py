@@ -18,7 +18,7 @@ def bag() -> DagBag:
 
 def test_all_dags_are_there(bag: DagBag) -> None:
     assert not bag.import_errors
-    assert set(bag.dags) >= {"validate_images", "retrain_tiger", "retrain_fox", "retrain_elephant"}
+    assert set(bag.dags) >= {"validate_images", "retrain_tiger", "retrain_fox", "retrain_elephant", "gan_fox"}
 
 
 def test_policy(bag: DagBag) -> None:
@@ -27,10 +27,12 @@ def test_policy(bag: DagBag) -> None:
         assert "menagerie" in dag.tags
         assert dag.max_active_runs == 1
         assert not dag.catchup
+        assert dag.on_failure_callback
         for task in dag.tasks:
             assert task.owner == "menagerie"
             assert task.retries == 2
             assert task.retry_policy is not None
+            assert task.on_failure_callback, task.task_id
             assert task.doc or task.doc_md or task.python_callable.__doc__, task.task_id
 
 
@@ -46,7 +48,7 @@ def test_every_param_of_a_trigger_form_explains_itself(bag: DagBag) -> None:
                 assert {"minimum", "maximum"} <= schema.keys(), (dag.dag_id, name)
 
 
-@pytest.mark.parametrize("name", ["validate_images", "retrain"])
+@pytest.mark.parametrize("name", ["validate_images", "retrain", "gan"])
 def test_a_dag_file_parses_quickly_and_imports_nothing_heavy(name: str) -> None:
     """In a process that has imported Airflow already, as the DAG processor's have."""
     program = f"""
@@ -74,10 +76,41 @@ def test_a_wrong_table_of_animals_is_an_import_error_that_says_what_is_wrong(
     assert "Keys: positives, negatives, holdout, gan, apart, schedule" in errors
 
 
+def test_schedules_are_those_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "animals.toml"
+    common = 'positives = ["x/*"]\nnegatives = ["*/*"]\n'
+    table.write_text(
+        f'[fox]\n{common}[wolf]\n{common}schedule = "0 3 * * 1"\nrequire_approval = true\n'
+        f'preset = "thorough"\n[hare]\n{common}schedule = ""\n'
+    )
+    monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
+    dags = DagBag(str(DAGS)).dags
+    assert dags["validate_images"].timetable.expression == "0 0 * * *"
+    fox, wolf, hare = (dags[f"retrain_{name}"] for name in ("fox", "wolf", "hare"))
+    assert fox.timetable.timetable.expression == "0 0 * * 0"
+    assert wolf.timetable.timetable.expression == "0 3 * * 1"
+    assert (wolf.params["preset"], wolf.params["require_approval"]) == ("thorough", True)
+    assert fox.params["require_approval"] is False
+    assert not hasattr(hare.timetable, "timetable")
+    for name, dag in (("fox", fox), ("wolf", wolf), ("hare", hare)):
+        assert [asset.name for asset in dag.timetable.asset_condition.objects] == [f"dataset://{name}"]
+
+
+def test_a_wrong_schedule_is_an_import_error_that_says_how_one_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text('[fox]\npositives = ["fox/*"]\nnegatives = ["*/*"]\nschedule = "every monday"\n')
+    monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
+    errors = "".join(DagBag(str(DAGS)).import_errors.values())
+    assert "table [fox]: schedule: Value error, expected five cron fields" in errors
+    assert "(received 'every monday')" in errors
+
+
 def test_tasks_that_train_nothing_do_not_wait_for_tensorflow() -> None:
     program = """
 import sys
-from ml.stages import compare, explore, floor, prepare, report, validate
+from ml.stages import approval, compare, decide, explore, failure, floor, prepare, report, validate
 print(*[module for module in ("tensorflow", "keras") if module in sys.modules])
 """
     answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

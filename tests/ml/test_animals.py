@@ -31,6 +31,11 @@ def test_defaults_and_order(tmp_path: Path) -> None:
     assert (animals["ant"].gan, animals["ant"].name, animals["ant"].schedule) == (True, "ant", "0 3 * * 1")
 
 
+@pytest.mark.parametrize("schedule", ["", "@daily", "@quarterly", "*/5 * * * *", "0 3 * * mon", "0 0 1,15 * *"])
+def test_schedules(schedule: str, tmp_path: Path) -> None:
+    assert _read(tmp_path, f"[tiger]\n{TIGER}schedule = '{schedule}'\n")["tiger"].schedule == schedule
+
+
 def test_globs_cross_folders_and_mind_case(tmp_path: Path) -> None:
     tiger = _read(tmp_path, f"[tiger]\n{TIGER}holdout = ['*/test_*']\n")["tiger"]
     assert tiger.is_positive("tiger/2024/one.jpg")
@@ -60,7 +65,10 @@ def test_the_first_glob_that_finds_negatives_is_used_less_the_positives(tmp_path
             f"[tiger]\n{TIGER}colour = 'orange'\n",
             "table [tiger]: colour: Extra inputs are not permitted (received 'orange')",
         ),
-        (f"[tiger]\n{TIGER}colour = 1\n", "Keys: positives, negatives, holdout, gan, apart, schedule, preset."),
+        (
+            f"[tiger]\n{TIGER}colour = 1\n",
+            "Keys: positives, negatives, holdout, gan, apart, schedule, preset, req",
+        ),
         (f"[tiger]\n{TIGER}[tiger.fox]\n", "table [tiger]: fox: Extra inputs are not permitted"),
         (f"[tiger]\n{TIGER}name = 'fox'\n", "named by their heading. Received: tiger = {'positives'"),
         (
@@ -71,6 +79,11 @@ def test_the_first_glob_that_finds_negatives_is_used_less_the_positives(tmp_path
         ("[tiger]\npositives = []\nnegatives = ['*']\n", "positives: Tuple should have at least 1 item"),
         ("[tiger]\npositives = ['*']\n", "table [tiger]: negatives: Field required"),
         (f"[tiger]\n{TIGER}gan = 'perhaps'\n", "gan: Input should be a valid boolean"),
+        (f"[tiger]\n{TIGER}require_approval = 'ask'\n", "require_approval: Input should be a valid boolean"),
+        (f"[tiger]\n{TIGER}schedule = 'weekly'\n", "schedule: Value error, expected five cron fields"),
+        (f"[tiger]\n{TIGER}schedule = '61 * * * *'\n", "such as '0 3 * * 1' (Mondays at 3:00 UTC), or one of @hourly"),
+        (f"[tiger]\n{TIGER}schedule = '0 0 3 * * 1'\n", "or '' for never (received '0 0 3 * * 1')"),
+        (f"[tiger]\n{TIGER}schedule = '0 0 30 2 *'\n", "that meet some day"),
         (f"[Tiger]\n{TIGER}", "table [Tiger]: name: String should match pattern"),
         (f"['../tiger']\n{TIGER}", "table [../tiger]: name: String should match pattern"),
     ],

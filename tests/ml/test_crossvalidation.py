@@ -35,3 +35,10 @@ def test_pooled_predictions_stand_where_their_photos_do() -> None:
     pooled = crossvalidation.pool([fold(2), fold(0)], 4)
     assert np.isnan(pooled[[1, 3]]).all()
     assert np.allclose(pooled[[0, 2]], [0.0, 0.2])
+
+
+def test_it_tells_which_fold_is_judged_and_nothing_of_those_that_were(tmp_path: Path, told: list[str]) -> None:
+    crossvalidation.cross_validate([0], tmp_path, fold)
+    told.clear()
+    crossvalidation.cross_validate(range(3), tmp_path, fold)
+    assert told == ["fold 2 of 3", "fold 3 of 3"]

@@ -4,16 +4,16 @@ import pytest
 from pydantic import ValidationError
 
 from ml.errors import ParameterError
-from ml.params import PRESETS, Params, PresetName, RetrainParams, ValidateParams
+from ml.params import PRESETS, GanParams, Params, PresetName, RetrainParams, ValidateParams
 
 
-@pytest.mark.parametrize("params", [ValidateParams, RetrainParams])
+@pytest.mark.parametrize("params", [ValidateParams, RetrainParams, GanParams])
 def test_defaults_are_valid_and_survive_json(params: type[Params]) -> None:
     assert params.read({}) == params()
     assert params.read(json.loads(params().model_dump_json())) == params()
 
 
-@pytest.mark.parametrize("params", [ValidateParams, RetrainParams])
+@pytest.mark.parametrize("params", [ValidateParams, RetrainParams, GanParams])
 def test_each_field_of_the_form_has_a_title_a_description_and_a_default(params: type[Params]) -> None:
     form = params.form()
     assert list(form) == list(params.model_fields)
@@ -58,6 +58,7 @@ def test_values_are_read_and_frozen() -> None:
         (RetrainParams, {"train_negatives": "some"}, "train_negatives: Input should be 'auto', 'balanced' or 'all'"),
         (RetrainParams, {"preset": "fast"}, "preset: Input should be 'quick', 'standard' or 'thorough'"),
         (RetrainParams, {"augment_copies": [5, 0]}, "augment_copies.1: Input should be greater than or equal to 1"),
+        (RetrainParams, {"approval_hours": 0}, "approval_hours: Input should be greater than or equal to 0.01"),
         (RetrainParams, {"backbones": ["vgg19"]}, "(received 'vgg19')"),
     ],
 )
@@ -89,3 +90,20 @@ def test_what_may_be_left_empty_is_so_in_the_form() -> None:
     assert form["tune_trials"]["type"] == ["integer", "null"]
     assert form["tune_trials"]["default"] is None
     assert "anyOf" not in str(form)
+
+
+def test_a_gan_ends_with_the_minutes_or_the_steps_or_when_the_preset_says() -> None:
+    assert (GanParams().settled().minutes, GanParams().settled().pictures) == (15, 1000)
+    assert GanParams(preset="quick", size=32).settled().minutes == 1
+    assert GanParams(preset="quick", minutes=7, pictures=30).settled() == GanParams(
+        preset="quick", minutes=7, pictures=30
+    )
+    only_steps = GanParams(steps=50).settled()
+    assert (only_steps.steps, only_steps.minutes) == (50, None)
+    assert only_steps.settled() == only_steps
+
+
+@pytest.mark.parametrize("values", [{"size": 48}, {"recipe": "stylegan"}, {"minutes": 0}, {"steps": 0}])
+def test_what_no_gan_can_be_is_refused(values: dict) -> None:
+    with pytest.raises(ParameterError, match=next(iter(values))):
+        GanParams.read(values)

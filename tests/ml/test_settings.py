@@ -54,7 +54,7 @@ def test_photos_follow_the_home_and_relative_paths_the_working_folder(
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
-    names = ["HOME", "PHOTOS", "ANIMALS", "HOST", "AIRFLOW_PORT", "MLFLOW_PORT", "PARALLELISM"]
+    names = ["HOME", "PHOTOS", "ANIMALS", "HOST", "AIRFLOW_PORT", "MLFLOW_PORT", "PARALLELISM", "NOTIFY", "SMTP"]
     empty = {f"MENAGERIE_{name}": "" for name in names} | {"MLFLOW_TRACKING_URI": ""}
     assert settings.read(empty) == settings.read({})
 
@@ -71,6 +71,31 @@ def test_a_port_that_is_none_is_refused_by_its_name(text: str) -> None:
 def test_a_parallelism_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(ParameterError, match="MENAGERIE_PARALLELISM must be a whole number from 1 to 64"):
         settings.read({"MENAGERIE_PARALLELISM": text})
+
+
+def test_whom_to_tell_is_a_list_of_addresses() -> None:
+    assert settings.read({}).notify == settings.read({"MENAGERIE_NOTIFY": "log"}).notify == ()
+    several = settings.read({"MENAGERIE_NOTIFY": " log https://host/hook?x=1  mailto:me@host "})
+    assert several.notify == ("https://host/hook?x=1", "mailto:me@host")
+    assert settings.read({"MENAGERIE_SMTP": "smtps://me:secret@host:465?from=a@b"}).smtp.endswith("?from=a@b")
+
+
+@pytest.mark.parametrize("text", ["you@zoo", "ftp://zoo", "https://", "mailto:zoo", "https://zoo/ slack"])
+def test_an_address_that_is_none_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(ParameterError, match="MENAGERIE_NOTIFY must be addresses such as https://host/path") as caught:
+        settings.read({"MENAGERIE_NOTIFY": text})
+    assert "zoo" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["host:25", "http://host", "smtp://", "smtp://host/path", "smtp://host?to=me@host"])
+def test_a_mail_server_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ParameterError, match="MENAGERIE_SMTP must be such as smtp://user:password@host:587"):
+        settings.read({"MENAGERIE_SMTP": text})
+
+
+def test_secrets_are_not_shown() -> None:
+    read = settings.read({"MENAGERIE_NOTIFY": "https://host/secret", "MENAGERIE_SMTP": "smtp://me:secret@host"})
+    assert "secret" not in repr(read)
 
 
 def test_the_environment_is_read_when_asked_and_reading_makes_nothing(

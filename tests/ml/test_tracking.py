@@ -1,9 +1,12 @@
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from ml import progress
 from ml.errors import NoRetryError, ServiceError
+from ml.progress import Progress
 from ml.results import Candidate, DagRun, StageResult
 from ml.tracking import CHAMPION, Tracker, work_key
 
@@ -91,3 +94,33 @@ def test_the_key_of_work_depends_on_dataset_and_settings_and_on_no_order() -> No
         len({key, work_key("tune", "digest", {}), work_key("baseline", "x", {}), work_key("baseline", "digest", {})})
         == 4
     )
+
+
+def test_a_stage_leads_back_to_its_dag_run_and_tells_how_far_it_is(tracker: Tracker) -> None:
+    parent = tracker.open_run("fox", RUN, "digest", {})
+    with tracker.stage("fox", parent, "tune", "key") as run:
+        progress.tell("trial", 1, 4, score=0.5)
+        for _ in range(100):
+            if told := tracker.client.get_run(run.id).data.tags.get("menagerie.progress"):
+                break
+            time.sleep(0.05)
+    tags = tracker.client.get_run(run.id).data.tags
+    assert RUN.url in tags["mlflow.note.content"]
+    assert "menagerie.progress" not in tags
+    heard = Progress.from_json(told or "")
+    assert heard is not None
+    assert (heard.text, heard.share) == ("trial 1 of 4: score 0.5", 0.25)
+
+
+def test_a_stage_ends_well_though_its_progress_cannot_be_told(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ConnectionError("MLflow is gone")
+
+    parent = tracker.open_run("fox", RUN, "digest", {})
+    with monkeypatch.context() as patched, tracker.stage("fox", parent, "tune", "key") as run:
+        patched.setattr(run, "tag", refuse)
+        progress.tell("trial", 1, 4)
+        time.sleep(0.1)
+    assert tracker.client.get_run(run.id).info.status == "FINISHED"

@@ -37,3 +37,8 @@ def test_a_fit_logs_one_line_an_epoch_with_the_time_left(images: np.ndarray, cap
     assert len(lines) == 3
     assert lines[0].startswith("small epoch 1/3: ")
     assert lines[2].endswith("0 s left")
+
+
+def test_a_fit_tells_each_epoch(images: np.ndarray, told: list[str]) -> None:
+    training.fit(build_baseline(), images, LABELS, epochs=2, batch_size=8, seed=0)
+    assert told == ["epoch 1 of 2", "epoch 2 of 2"]

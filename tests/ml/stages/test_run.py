@@ -21,6 +21,7 @@ from ml.stages import (
     baseline,
     compare,
     cross,
+    decide,
     explain,
     explore,
     features,
@@ -50,7 +51,8 @@ def stages(job: Job) -> Run:
     judged = [results["floor"], results["baseline"], results["transfer"]]
     results["compare"] = compare.run(job, judged)
     results["explain"] = explain.run(job, results["compare"], judged)
-    results["promote"] = promote.run(job, results["compare"])
+    results["decide"] = decide.run(job, results["compare"])
+    results["promote"] = promote.run(job, results["compare"], results["decide"])
     results["cross"] = cross.run(job)
     report.run(job, list(results.values()))
     return Run(job, results)
@@ -179,6 +181,7 @@ def test_a_promotion_that_was_killed_registers_no_second_version(
     monkeypatch.chdir(world.settings.home)
     job = world.job("killed")
     compared = compare.run(job, [transfer.run(job, BACKBONE)])
+    decided = decide.run(job, compared)
     whole = Tracker.set_alias
 
     def die_before_the_champion_changes(tracker: Tracker, registered: object, alias: str) -> None:
@@ -188,13 +191,16 @@ def test_a_promotion_that_was_killed_registers_no_second_version(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Tracker, "set_alias", die_before_the_champion_changes)
-        promote.run(job, compared)
+        promote.run(job, compared, decided)
     assert job.tracker.champion(job.classifier_name) is None
-    assert promote.run(job, compared).metrics["promoted"] == 1
+    assert promote.run(job, compared, decided).metrics["promoted"] == 1
     versions = job.tracker.client.search_model_versions(f"name = '{job.classifier_name}'")
     assert [version.version for version in versions] == [1]
     assert job.tracker.champion(job.classifier_name).version == "1"  # type: ignore[union-attr]
-    assert promote.run(job, compared).metrics["promoted"] == 1, "told again, it says the same"
+    assert promote.run(job, compared, decided).metrics["promoted"] == 1, "told again, it says the same"
+    again = decide.run(job, compared)
+    assert again.metrics["proposed"] == 0, "nobody is asked again"
+    assert promote.run(job, compared, again).metrics["promoted"] == 1
 
 
 def test_a_killed_stage_goes_on_at_the_fold_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +230,7 @@ def test_a_run_whose_stages_failed_is_reported_as_failed(world: World, done: Run
     assert run.info.status == "FAILED"
     assert "baseline" in run.data.tags["menagerie.reason"]
     page = Path(job.tracker.client.download_artifacts(job.parent, "report.html", str(tmp_path))).read_text()
-    assert "Not finished: floor, baseline, transfer, compare, explain, promote" in page
+    assert "Not finished: floor, baseline, transfer, compare, decide, explain, promote" in page
 
 
 def test_nothing_is_promoted_without_candidates(world: World) -> None:
@@ -236,12 +242,12 @@ def test_a_worse_model_never_takes_the_place_of_the_champion(done: Run, world: W
     job = world.job("worse")
     before = job.tracker.champion(job.classifier_name)
     worse = compare.run(job, [done.results["baseline"]])
-    decided = promote.run(job, worse)
-    assert decided.metrics["promoted"] == 0
+    decided = decide.run(job, worse)
+    assert decided.metrics["proposed"] == 0
+    assert {"difference", "difference_low", "difference_high"} <= decided.metrics.keys()
+    assert "against_champion" in job.tracker.pictures(decided.run_id)
+    assert promote.run(job, worse, decided).metrics["promoted"] == 0
     assert job.tracker.champion(job.classifier_name) == before
-    assert {"difference", "difference_low", "difference_high"} <= job.tracker.client.get_run(
-        decided.run_id
-    ).data.metrics.keys()
 
 
 def test_new_photos_are_judged_by_the_champion_itself(done: Run, world: World, tmp_path: Path) -> None:
@@ -257,7 +263,7 @@ def test_new_photos_are_judged_by_the_champion_itself(done: Run, world: World, t
     champion = job.tracker.champion(job.classifier_name)
     assert champion is not None
 
-    both = promote._champion_beside(job, table, champion)
+    both = decide.champion_beside(job, table, champion)
     known = done.job.tracker.read_table(done.results["compare"].run_id, "out_of_fold").set_index("sha256")
     assert len(both) == len(table) > len(known)
     old = both[both.sha256.isin(known.index)]
