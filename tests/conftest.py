@@ -1,4 +1,4 @@
-"""What the tests share: pictures that look natural enough to be hashed, folders of them, and a user without rights."""
+"""What tests share: pictures that look natural enough to be hashed, folders of them, a user without rights, an ear."""
 
 import os
 import shutil
@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from ml import progress
 
 Picture = Callable[..., Image.Image]
 
@@ -45,6 +47,19 @@ def fill() -> Callable[[Path, dict[str, int]], Path]:
         return root
 
     return fill
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Every word that `ml.progress` is told during the test, such as `fold 1 of 5, epoch 2 of 3`."""
+    words: list[str] = []
+
+    def hear(reporter: object, loops: tuple, numbers: dict[str, float]) -> None:
+        words.append(", ".join(f"{loop.unit} {loop.number:g} of {loop.of}" for loop in loops))
+
+    monkeypatch.setattr(progress._Reporter, "hear", hear)
+    with progress.reporting(lambda report: None):
+        yield words
 
 
 @pytest.fixture

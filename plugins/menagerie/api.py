@@ -4,19 +4,20 @@ import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import jinja2
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import requires_access_view
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi import Path as Segment
-from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from menagerie import queries
+from menagerie import queries, tasks
 from menagerie.chart import chart
-from menagerie.store import Mlflow
+from menagerie.store import Mlflow, Run
+from menagerie.tasks import Task
 from ml import animals
 from ml.errors import MenagerieError, ServiceError
 from ml.settings import Settings
@@ -26,6 +27,8 @@ logged_in = requires_access_view(AccessView.WEBSITE)
 
 RunId = Annotated[str, Segment(pattern="^[0-9a-f]{32}$")]
 PictureName = Annotated[str, Segment(pattern="^[a-z0-9_]{1,60}$")]
+AirflowName = Annotated[str, Query(pattern="^[A-Za-z0-9_.~:+ -]{0,250}$")]
+"""An id in Airflow, with nothing in it that means something in MLflow's filters."""
 
 PAGE = "default-src 'none'; img-src 'self'; connect-src 'self'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
 REPORT = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox allow-popups allow-top-navigation"
@@ -53,17 +56,19 @@ def make_app(settings: Settings) -> FastAPI:
 
     @app.exception_handler(LookupError)
     def missing(_: Any, error: Exception) -> Response:
-        return Response(f"Not found: {error}", 404, media_type="text/plain")
+        return render("trouble.html", 404, error=str(error), trouble="missing")
 
     @app.exception_handler(MenagerieError)
     def trouble(_: Any, error: Exception) -> Response:
-        return render("trouble.html", 503, error=str(error), down=isinstance(error, ServiceError))
+        trouble = "down" if isinstance(error, ServiceError) else "settings"
+        return render("trouble.html", 503, error=str(error), trouble=trouble)
 
     @app.get("/")
     def page() -> HTMLResponse:
         """Show every animal."""
-        views, works = queries.overview(mlflow, names())
-        return render("page.html", views=views, works=works, charts={view.name: chart(view.history) for view in views})
+        views, works, scoring = queries.overview(mlflow, names())
+        charts = {view.name: chart(view.history) for view in views}
+        return render("page.html", views=views, works=works, scoring=scoring, charts=charts)
 
     @app.get("/now")
     def now() -> HTMLResponse:
@@ -85,6 +90,28 @@ def make_app(settings: Settings) -> FastAPI:
         first = next(pieces)  # what is wrong shows here, before the answer has begun
         headers = _headers(REPORT) | {"Cache-Control": "private, no-cache"}
         return StreamingResponse(_after(first, pieces), headers=headers, media_type="text/html; charset=utf-8")
+
+    @app.get("/task/{what}")
+    def of_task(
+        what: Literal["run", "report", "docs"],
+        dag: AirflowName,
+        run: AirflowName,
+        task: AirflowName,
+        instance: AirflowName = "",
+    ) -> Response:
+        """Lead from a task in Airflow to what MLflow keeps of it: the buttons of `menagerie.links` come here."""
+        asked = Task(dag, run, task, instance)
+        found = tasks.run_of(mlflow, mlflow.experiments([*names(), queries.SCORES]), asked)
+        match what:
+            case "run":
+                return RedirectResponse(run_page(tasks.stage_of(mlflow, found, asked)))
+            case "docs":
+                return RedirectResponse(run_page(tasks.docs_of(mlflow, found)) + "/artifacts/data_docs")
+            case "report":
+                return RedirectResponse(f"../report/{found.id}")
+
+    def run_page(run: Run) -> str:
+        return f"{settings.mlflow_uri}/#/experiments/{run.experiment}/runs/{run.id}"
 
     return app
 
@@ -115,7 +142,14 @@ def _templates(settings: Settings) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"share": _share, "day": _day, "minute": _minute, "segment": lambda text: quote(text, "")}
+    environment.filters |= {
+        "share": _share,
+        "day": _day,
+        "minute": _minute,
+        "lasting": _lasting,
+        "combined": lambda first, second: first | second,
+        "segment": lambda text: quote(text, ""),
+    }
     environment.globals |= {
         "ago": _ago,
         "mlflow": settings.mlflow_uri,
@@ -142,9 +176,13 @@ def _minute(at: datetime) -> str:
 
 
 def _ago(at: datetime, now: datetime) -> str:
-    """Return how long ago it was, in the largest fitting unit."""
-    seconds = max(0, round((now - at).total_seconds()))
+    return _lasting((now - at).total_seconds())
+
+
+def _lasting(seconds: float) -> str:
+    """Return a time in the largest fitting unit."""
+    whole = max(0, round(seconds))
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}{'s' if seconds >= 2 * size else ''}"
-    return f"{seconds} s"
+        if whole >= size:
+            return f"{whole // size} {unit}{'s' if whole >= 2 * size else ''}"
+    return f"{whole} s"

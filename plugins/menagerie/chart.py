@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from menagerie.queries import Accuracy
 from menagerie.store import Run
+from menagerie.views import Accuracy
 
 WIDTH, HEIGHT = 440, 170
 LEFT, RIGHT, TOP, BOTTOM = 44, 14, 12, 26

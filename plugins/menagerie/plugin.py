@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from menagerie import links
 from ml import settings
 
 PAW = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="{colour}">
@@ -20,7 +21,7 @@ def _icon(colour: str) -> str:
 
 
 class MenageriePlugin(AirflowPlugin):
-    """The Menagerie page and a link to MLflow in Airflow's navigation."""
+    """The Menagerie page and a link to MLflow in Airflow's navigation, and buttons on tasks."""
 
     name = "menagerie"
     external_views = [  # noqa: RUF012  Airflow reads a list
@@ -34,6 +35,7 @@ class MenageriePlugin(AirflowPlugin):
         },
         {"name": "MLflow", "href": settings.read().mlflow_uri, "destination": "nav", "category": "browse"},
     ]
+    global_operator_extra_links = [links.RunLink(), links.ReportLink(), links.DocsLink()]  # noqa: RUF012
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -1,116 +1,45 @@
-"""What the Menagerie page shows: views of each animal's runs.
+"""How the Menagerie page finds what it shows in MLflow.
 
 What the runs, their tags and their metrics are called is written in `ml.tracking` and `ml.stages`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from menagerie.store import TAG, Mlflow, Run, time_of
+from menagerie.views import AnimalView, Champion, Failure, Generation, Picture, Scoring, Validation, Work
+from ml.progress import Progress
 
+SCORES = "score_images"
+"""The experiment of the DAG that scores photos."""
 HISTORY = 12
 """Retrainings that an animal's chart shows."""
+GALLERY = 9
+"""Trainings of a GAN that its gallery shows."""
 PICTURES = {
     "explore": ("tsne",),
     "winner": ("mistakes",),
     "explain": ("grad_cam", "feature_maps"),
     "compare": ("candidates",),
-    "promote": ("against_champion",),
+    "decide": ("against_champion",),
 }
 """The pictures to show, by the stage that draws them; the winner is the stage that proposed the chosen candidate."""
+DRAWN = {"gan": ("samples", "samples_over_time"), "score": ("best_and_worst",)}
+"""Those of a GAN."""
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """Cross-validated accuracy with its 95 % interval, from 0 to 1."""
+def overview(mlflow: Mlflow, animals: Sequence[str]) -> tuple[list[AnimalView], list[Work], Scoring | None]:
+    """Return what there is to say of each animal, what runs, and how photos were scored last.
 
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, run: Run) -> "Accuracy | None":
-        numbers = [run.metrics.get(f"cv_accuracy_{name}") for name in ("mean", "low", "high")]
-        return None if None in numbers else cls(*numbers)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The version that answers for an animal."""
-
-    version: str
-    since: datetime
-    tags: dict[str, str]
-    run: Run | None
-    """The promotion that it came from."""
-
-    @property
-    def accuracy(self) -> Accuracy | None:
-        return Accuracy.of(self.run) if self.run else None
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The last photos that were accepted."""
-
-    run: Run
-    counts: dict[str, int]
-    """`n_photos`, `n_positives`, `n_left_out`, `n_holdout`"""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The last DAG run that failed."""
-
-    run: Run
-    reasons: list[str]
-    mended: bool
-    """Whether the same DAG has ended well since."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG in `plots` of a run; `at` changes when it is drawn again."""
-
-    name: str
-    run: str
-    at: int
-
-
-@dataclass(frozen=True)
-class AnimalView:
-    """Everything that the page says of one animal."""
-
-    name: str
-    experiment: str = ""
-    champion: Champion | None = None
-    history: list[Run] = field(default_factory=list)
-    """The retrainings that ended well, the newest first."""
-    decision: str = ""
-    photos: Validation | None = None
-    failures: list[Failure] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Work:
-    """A DAG run that has not ended, and what it is at."""
-
-    animal: str
-    run: Run
-    open: list[Run]
-    """Its stages that run now."""
-
-
-def overview(mlflow: Mlflow, animals: Sequence[str]) -> tuple[list[AnimalView], list[Work]]:
-    """Return what there is to say of each animal, and what runs: in calls whose number doesn't grow with the runs."""
+    It takes calls whose number doesn't grow with the runs.
+    """
     experiments = mlflow.experiments(animals)
-    champions, works, *found = mlflow.all(
+    champions, works, scoring, *found = mlflow.all(
         mlflow.champions,
         partial(running, mlflow, animals),
+        partial(_scoring, mlflow, animals),
         *(partial(_recent, mlflow, name, experiment) for name, experiment in experiments.items()),
     )
     recent: dict[str, Recent] = dict(zip(experiments, found, strict=True))
@@ -120,22 +49,38 @@ def overview(mlflow: Mlflow, animals: Sequence[str]) -> tuple[list[AnimalView], 
         *(partial(_view, mlflow, recent[name], related, champions.get(f"{name}-classifier")) for name in recent)
     )
     known = dict(zip(recent, views, strict=True))
-    return [known.get(name) or AnimalView(name) for name in animals], works
+    return [known.get(name) or AnimalView(name) for name in animals], works, scoring
 
 
 def running(mlflow: Mlflow, animals: Sequence[str]) -> list[Work]:
     """Return the DAG runs that have not ended, the newest first."""
-    names = {experiment: name for name, experiment in mlflow.experiments(animals).items()}
+    names = {experiment: name for name, experiment in mlflow.experiments([*animals, SCORES]).items()}
     unfinished = mlflow.runs(list(names), "attributes.status = 'RUNNING'", 100)
-    return [
-        Work(
-            names[run.experiment],
-            run,
-            sorted((each for each in unfinished if each.parent == run.id), key=lambda each: each.started),
-        )
-        for run in unfinished
-        if run.tag("dag_run_id")
-    ]
+    works = []
+    for run in (each for each in unfinished if each.tag("dag_run_id")):
+        stages = [each for each in unfinished if each.parent == run.id or (each is run and each.tag("progress"))]
+        stages.sort(key=lambda stage: stage.started)
+        animal = names[run.experiment]
+        told = [(stage, Progress.from_json(stage.tag("progress"))) for stage in stages]
+        works.append(Work("" if animal == SCORES else animal, run, told, _waits(mlflow, run, stages)))
+    return works
+
+
+def _waits(mlflow: Mlflow, run: Run, stages: Sequence[Run]) -> bool:
+    """Return whether a person is to approve what a retraining proposes, and hasn't yet."""
+    decided, asked = run.stages.get("decide"), run.params.get("require_approval") == "True"
+    if not decided or not asked or "promote" in {*run.stages, *(stage.tag("stage") for stage in stages)}:
+        return False
+    return bool(mlflow.named([run.experiment], [decided])[decided].metrics.get("proposed"))
+
+
+def _scoring(mlflow: Mlflow, animals: Sequence[str]) -> Scoring | None:
+    """Return the last scoring that has ended."""
+    experiments = list(mlflow.experiments([SCORES]).values())
+    for run in mlflow.runs(experiments, "attributes.status != 'RUNNING'", 1):
+        found = {name: int(run.metrics[f"n_{name}"]) for name in animals if f"n_{name}" in run.metrics}
+        return Scoring(run, found, run.status == "FAILED")
+    return None
 
 
 @dataclass(frozen=True)
@@ -147,6 +92,7 @@ class Recent:
     retrained: list[Run]
     validated: list[Run]
     """The stages that validated; whether a dataset was accepted is said by the DAG runs they belong to."""
+    generated: list[Run]
 
     @property
     def finished(self) -> list[Run]:
@@ -155,38 +101,46 @@ class Recent:
     def related(self, version: dict[str, Any] | None) -> list[str]:
         """Return the runs that are needed beside these."""
         promotions = [run.stages["promote"] for run in self.finished[:1] if "promote" in run.stages]
-        return [*promotions, *([version["run_id"]] if version else []), *(run.parent for run in self.validated)]
+        drawn = [run.stages[stage] for run in self.generated for stage in DRAWN if stage in run.stages]
+        parents = [run.parent for run in self.validated]
+        return [*promotions, *drawn, *parents, *([version["run_id"]] if version else [])]
 
 
 def _recent(mlflow: Mlflow, name: str, experiment: str) -> Recent:
-    retrained = mlflow.runs([experiment], f"tags.`{TAG}dag_id` = 'retrain_{name}'", HISTORY)
-    return Recent(name, experiment, retrained, mlflow.runs([experiment], f"tags.`{TAG}stage` = 'validate'", 5))
+    def newest(tag: str, value: str, limit: int) -> list[Run]:
+        return mlflow.runs([experiment], f"tags.`{TAG}{tag}` = '{value}'", limit)
+
+    return Recent(
+        name,
+        experiment,
+        newest("dag_id", f"retrain_{name}", HISTORY),
+        newest("stage", "validate", 5),
+        newest("dag_id", f"gan_{name}", GALLERY),
+    )
 
 
 def _view(mlflow: Mlflow, recent: Recent, related: dict[str, Run], version: dict[str, Any] | None) -> AnimalView:
     newest = next(iter(recent.finished), None)
     promotion = related.get(newest.stages.get("promote", "")) if newest else None
     checks = [(related[stage.parent], stage) for stage in recent.validated if stage.parent in related]
-    failures = [_failure(mlflow, recent.retrained), _failure(mlflow, [run for run, _ in checks])]
+    ended = (recent.retrained, [run for run, _ in checks], recent.generated)
+    failures = [_failure(mlflow, runs) for runs in ended]
     return AnimalView(
         recent.animal,
         recent.experiment,
         _champion(version, related.get(version["run_id"])) if version else None,
         recent.finished,
         promotion.tag("decision") if promotion else "",
-        next((Validation(run, _counts(stage)) for run, stage in checks if run.status == "FINISHED"), None),
+        next((Validation(*check) for check in checks if check[0].status == "FINISHED"), None),
         [failure for failure in failures if failure],
-        _pictures(mlflow, newest, promotion) if newest else [],
+        _pictures(mlflow, newest, PICTURES, _winner(newest, promotion)) if newest else [],
+        _generations(mlflow, recent, related),
     )
 
 
 def _champion(version: dict[str, Any], run: Run | None) -> Champion:
     tags = {each["key"]: each["value"] for each in version.get("tags", [])}
     return Champion(version["version"], time_of(version["creation_timestamp"]), tags, run)
-
-
-def _counts(run: Run) -> dict[str, int]:
-    return {name: int(value) for name, value in run.metrics.items() if name.startswith("n_")}
 
 
 def _failure(mlflow: Mlflow, runs: list[Run]) -> Failure | None:
@@ -202,18 +156,35 @@ def _failure(mlflow: Mlflow, runs: list[Run]) -> Failure | None:
     return Failure(run, told or [run.tag("reason") or "The log of the task in Airflow says why."], mended)
 
 
-def _pictures(mlflow: Mlflow, run: Run, promotion: Run | None) -> list[Picture]:
-    """Return the telling pictures of a DAG run, in the order of `PICTURES`."""
-    stages = dict(run.stages)
+def _generations(mlflow: Mlflow, recent: Recent, related: Mapping[str, Run]) -> list[Generation]:
+    """Return the GANs that were trained, each once, however many DAG runs used it; the newest with all pictures."""
+    generations: dict[str, Generation] = {}
+    for run in recent.generated:
+        trained = related.get(run.stages.get("gan", ""))
+        if run.status == "FINISHED" and trained and trained.id not in generations:
+            first = [Picture("samples", trained.id, int(run.at.timestamp()))]
+            pictures = first if generations else _pictures(mlflow, run, DRAWN, {})
+            scored = related.get(run.stages.get("score", ""))
+            generations[trained.id] = Generation(run, trained, scored, pictures)
+    return list(generations.values())
+
+
+def _winner(run: Run, promotion: Run | None) -> dict[str, str]:
+    """Return the stage that proposed the chosen candidate."""
     chosen = promotion.params.get("candidate", "") if promotion else ""
-    proposers = [stage for stage in stages if f"{chosen} ".startswith(f"{stage} ")]
-    if proposers:
-        stages["winner"] = stages[max(proposers, key=len)]
-    at = int(run.at.timestamp())
-    drawn = {stage: mlflow.plots(stages[stage], at) for stage in PICTURES if stage in stages}
+    proposers = [stage for stage in run.stages if f"{chosen} ".startswith(f"{stage} ")]
+    return {"winner": run.stages[max(proposers, key=len)]} if proposers else {}
+
+
+def _pictures(
+    mlflow: Mlflow, run: Run, wanted: Mapping[str, Sequence[str]], others: Mapping[str, str]
+) -> list[Picture]:
+    """Return the pictures `wanted` of the stages of a DAG run and of `others`, in their order, that there are."""
+    stages, at = run.stages | others, int(run.at.timestamp())
     return [
         Picture(name, stages[stage], at)
-        for stage, names in PICTURES.items()
+        for stage, names in wanted.items()
+        if stage in stages
         for name in names
-        if name in drawn.get(stage, ())
+        if name in mlflow.plots(stages[stage], at)
     ]

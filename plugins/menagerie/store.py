@@ -138,6 +138,8 @@ class Mlflow:
         with self._translated():
             asked = {"run_uuid": run_id, "path": path}
             with self._http.stream("GET", "/get-artifact", params=asked, timeout=20.0) as answer:
+                if answer.status_code == httpx.codes.NOT_FOUND:
+                    raise LookupError(f"Run {run_id} has no {path}.")
                 if not answer.is_success:
                     answer.read()
                 self._check(answer)

@@ -1,7 +1,5 @@
 """From photos to a champion that predicts, through the real scheduler and the real MLflow server."""
 
-import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,14 +8,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from installation import MENAGERIE, install, menagerie
 
 from ml import environment as stack_environment
 from ml import settings
-from ml.data.sample import draw_samples
 
 pytestmark = pytest.mark.slow
-ANIMALS = '[elephant]\npositives = ["elephant/*"]\nnegatives = ["*/*"]\n'
-MENAGERIE = str(Path(sys.executable).with_name("menagerie"))
 PREDICT = """
 import sys
 import mlflow, numpy as np
@@ -33,36 +29,11 @@ print(*model.predict(np.stack([fit(path) for path in sys.argv[2:]]))[:, 0])
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    home = tmp_path_factory.mktemp("home")
-    draw_samples(home / "photos", per_class=15, others=4)
-    (home / "animals.toml").write_text(ANIMALS)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MENAGERIE"))}
-    environment |= {
-        "MENAGERIE_HOME": str(home),
-        "MENAGERIE_PHOTOS": str(home / "photos"),
-        "MENAGERIE_ANIMALS": str(home / "animals.toml"),
-        "MENAGERIE_AIRFLOW_PORT": str(free_port()),
-        "MENAGERIE_MLFLOW_PORT": str(free_port()),
-    }
+    environment = install(tmp_path_factory.mktemp("home"), "elephant")
     yield environment
     subprocess.run([MENAGERIE, "down"], env=environment, check=False)
-
-
-def menagerie(environment: dict[str, str], *arguments: str) -> str:
-    """Run a command of Menagerie, which must succeed; return what it printed."""
-    ended = subprocess.run(
-        [MENAGERIE, *arguments], env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
-    return ended.stdout
 
 
 def test_demo_ends_with_a_champion_that_predicts_in_a_fresh_process(environment: dict[str, str]) -> None:

@@ -97,11 +97,12 @@ def job(served: Settings, validated: StageResult) -> Job:
 @pytest.fixture(scope="session")
 def results(job: Job) -> dict[str, StageResult]:
     """Retrain: the stages that the page reads, by name, one after the other as in the DAG."""
-    from ml.stages import compare, explore, promote, report, transfer
+    from ml.stages import compare, decide, explore, promote, report, transfer
 
     done = {"explore": explore.run(job), "transfer": transfer.run(job, BACKBONE)}
     done["compare"] = compare.run(job, [done["transfer"]])
-    done["promote"] = promote.run(job, done["compare"])
+    done["decide"] = decide.run(job, done["compare"])
+    done["promote"] = promote.run(job, done["compare"], done["decide"])
     report.run(job, list(done.values()))
     job.tracker.close_run(job.parent, True)  # the stages that were left out are of no matter here
     return done

@@ -52,13 +52,19 @@ def test_no_route_answers_without_airflows_login(served: Settings, token: str | 
     client = mounted(served, guarded=True)
     client.cookies.update({"_token": token} if token else {})
     routes = [route for route in api.make_app(served).routes if isinstance(route, APIRoute)]
-    assert {route.path for route in routes} == {"/", "/now", "/picture/{run_id}/{name}.png", "/report/{run_id}"}
+    assert {route.path for route in routes} == {
+        "/",
+        "/now",
+        "/picture/{run_id}/{name}.png",
+        "/report/{run_id}",
+        "/task/{what}",
+    }
     assert len(routes) == len(api.make_app(served).routes), "a route that the guard doesn't cover"
     for route in routes:
-        path = route.path.format(run_id="0" * 32, name="tsne")
+        path = route.path.format(run_id="0" * 32, name="tsne", what="run")
         assert client.get(MOUNTED + path).status_code in (401, 403), path
         # What is asked is looked at after who asks.
-        assert client.get(MOUNTED + route.path.format(run_id="x", name="../x")).status_code in (401, 403, 404)
+        assert client.get(MOUNTED + route.path.format(run_id="x", name="../x", what="x")).status_code in (401, 403, 404)
 
 
 def test_the_page_shows_the_champion_and_every_link_of_ours_answers(client: TestClient, results: Results) -> None:

@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from menagerie import queries
-from menagerie.queries import AnimalView
-from menagerie.store import Mlflow
+from menagerie.store import PNG, Mlflow
+from menagerie.views import AnimalView, Work
 from world import ANIMAL
 
+from ml import progress
 from ml.errors import ServiceError
+from ml.progress import Progress
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
 from ml.stages.job import Job
@@ -62,13 +65,39 @@ def test_the_pictures_are_those_of_the_stages_and_of_the_winner(mlflow: Mlflow, 
 
 
 def test_every_picture_is_drawn_by_its_stage() -> None:
-    for stage, names in queries.PICTURES.items():
+    for stage, names in (queries.PICTURES | queries.DRAWN).items():
         module = importlib.util.find_spec(f"ml.stages.{'evaluation' if stage == 'winner' else stage}")
         assert module is not None
         assert module.origin is not None
         source = Path(module.origin).read_text()
         for name in names:
-            assert f'.figure("{name}"' in source or f'"{name}",' in source
+            assert f'.figure("{name}"' in source or f'"{name}"' in source
+
+
+def test_a_retraining_that_waits_for_a_person_says_so_until_it_goes_on(mlflow: Mlflow, job: Job) -> None:
+    tracker, said = job.tracker, []
+    params = {"require_approval": True}
+    parent = tracker.open_run(ANIMAL, DagRun(f"retrain_{ANIMAL}", "manual__waits"), job.digest, params)
+    said.append(queries.running(mlflow, ANIMALS)[0].waits)
+    with tracker.stage(ANIMAL, parent, "decide", "waits") as decided:
+        decided.log({"proposed": 1.0})
+    tracker.link(parent, StageResult("decide", ANIMAL, job.digest, decided.id))
+    said.append(queries.running(mlflow, ANIMALS)[0].waits)
+    with tracker.stage(ANIMAL, parent, "promote", "waits"):
+        said.append(queries.running(mlflow, ANIMALS)[0].waits)
+    tracker.close_run(parent, True)
+    tracker.client.delete_run(parent)
+    assert said == [False, True, False]
+
+
+def await_progress(mlflow: Mlflow) -> Work:
+    """Return the only work, when it tells how far it is."""
+    for _ in range(100):
+        (work,) = queries.running(mlflow, ANIMALS)
+        if [told for _, told in work.open if told and "epoch" in told.text]:
+            break
+        time.sleep(0.1)
+    return work
 
 
 def test_an_animal_without_runs_is_there_and_empty(mlflow: Mlflow, results: Results) -> None:
@@ -80,13 +109,18 @@ def test_what_runs_is_named_with_its_open_stage(mlflow: Mlflow, job: Job, result
     tracker = job.tracker
     parent = tracker.open_run(ANIMAL, DagRun(f"retrain_{ANIMAL}", "manual__running"), job.digest, {})
     tracker.link(parent, results["explore"])
-    with tracker.stage(ANIMAL, parent, "tune", "running"):
-        (work,) = queries.running(mlflow, ANIMALS)
+    with tracker.stage(ANIMAL, parent, "tune", "running"), progress.part("trial", 3, 4):
+        progress.tell("epoch", 1, 2, loss=0.5)
+        work = await_progress(mlflow)
     tracker.close_run(parent, True)
     tracker.client.delete_run(parent)
     assert work.animal == ANIMAL
     assert work.run.id == parent
-    assert [stage.tag("stage") for stage in work.open] == ["tune"]
+    ((stage, told),) = work.open
+    assert stage.tag("stage") == "tune"
+    assert told is not None
+    assert told.text == "trial 3 of 4, epoch 1 of 2: loss 0.5"
+    assert told.share == 0.625
     assert work.run.stages == {"explore": results["explore"].run_id}
 
 
@@ -106,6 +140,49 @@ def test_a_failure_is_told_in_the_words_of_its_stage_until_it_is_mended(mlflow: 
     assert failure.mended
     for run in (parent, later):
         tracker.client.delete_run(run)
+
+
+def test_a_scoring_tells_of_itself_while_it_runs_and_when_it_has_ended(mlflow: Mlflow, job: Job) -> None:
+    tracker, dag_run = job.tracker, DagRun("score_images", "manual__scores")
+    assert queries.overview(mlflow, ANIMALS)[2] is None
+    parent = tracker.open_run(queries.SCORES, dag_run, "photos", {})
+    tracker.tag(parent, "progress", Progress("photo 3 of 4", 0.75, 1.0, time.time()).to_json())
+    (work,) = queries.running(mlflow, ANIMALS)
+    assert work.animal == ""
+    assert [told and told.text for _, told in work.open] == ["photo 3 of 4"]
+    tracker.log_metrics(parent, {"n_photos": 4.0, f"n_{ANIMAL}": 2.0, "drift": 1.0})
+    tracker.tag(parent, "drift", "they are all at night")
+    tracker.close_run(parent, True)
+    scoring = queries.overview(mlflow, ANIMALS)[2]
+    assert scoring is not None
+    assert scoring.found == {ANIMAL: 2}
+    assert scoring.drift == "they are all at night"
+    assert not scoring.failed
+    tracker.client.delete_run(parent)
+
+
+def test_the_gallery_shows_each_gan_once_the_newest_with_all_its_pictures(mlflow: Mlflow, job: Job) -> None:
+    tracker, parents = job.tracker, []
+    for number in range(3):
+        parent = tracker.open_run(ANIMAL, DagRun(f"gan_{ANIMAL}", f"manual__gan{number}"), job.digest, {})
+        parents.append(parent)
+        if number < 2:
+            with tracker.stage(ANIMAL, parent, "gan", f"gan{number}") as trained:
+                for name in queries.DRAWN["gan"]:
+                    trained.figure(name, Figure())
+                trained.log({"kid": 0.3 - number / 10})
+        tracker.link(parent, StageResult("gan", ANIMAL, job.digest, trained.id))
+        tracker.close_run(parent, True)
+    generations = view(mlflow).generations
+    for parent in parents:
+        tracker.client.delete_run(parent)
+    assert [generation.run.id for generation in generations] == [parents[2], parents[0]]
+    assert [generation.trained.metrics["kid"] for generation in generations] == pytest.approx([0.2, 0.3])
+    assert [[each.name for each in generation.pictures] for generation in generations] == [
+        ["samples", "samples_over_time"],
+        ["samples"],
+    ]
+    assert mlflow.picture(generations[1].trained.id, "samples", 0).startswith(PNG)
 
 
 def test_a_run_of_another_experiment_is_not_ours(mlflow: Mlflow, job: Job, results: Results) -> None:
@@ -151,7 +228,8 @@ def test_the_other_programs_of_airflow_load_nothing_of_the_page() -> None:
 import sys
 from airflow import plugins_manager
 print(*[plugin.name for plugin in plugins_manager._get_plugins()[0]], *plugins_manager._get_plugins()[1])
-print(*[name for name in ("api", "queries", "chart", "store", "menagerie.store") if name in sys.modules])
+ours = ("api", "chart", "links", "queries", "store", "tasks", "views", "menagerie.store")
+print(*[name for name in ours if name in sys.modules])
 """
     environment = os.environ | {"AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS)}
     answer = subprocess.run(

@@ -50,4 +50,8 @@ const refresh = async () => {
   now.classList.remove("stale");
   now.title = "";
 };
-if (now) setInterval(refresh, 10000);
+const again = async () => {
+  await refresh();
+  setTimeout(again, now.querySelector(".busy") ? 3000 : 10000);
+};
+if (now) setTimeout(again, 3000);

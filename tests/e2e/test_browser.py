@@ -1,0 +1,119 @@
+"""Somebody who has never seen the code retrains, watches, approves and follows the links: in a real browser."""
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from installation import MENAGERIE, install, menagerie
+
+from ml import settings, stack
+from ml.environment import USER, password
+from ml.settings import Settings
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"),
+]
+NAVIGATION = "a[href$='/plugin/menagerie']"
+PAGE, TASK = 60_000, 600_000
+"""Milliseconds that the browser waits for a page, and for a task."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Return the settings of a stack that runs, whose photos are accepted; there is no champion yet."""
+    environment = install(tmp_path_factory.mktemp("home"), "fox", "gan = true")
+    menagerie(environment, "up")
+    chosen = settings.read(environment)
+    try:
+        airflow = stack.client(chosen)
+        airflow.patch("dags/validate_images", {"is_paused": False})
+        run = airflow.post("dags/validate_images/dagRuns", {"logical_date": None})["dag_run_id"]
+        while (state := airflow.get(f"dags/validate_images/dagRuns/{run}")["state"]) != "success":
+            assert state in ("queued", "running")
+            time.sleep(1)
+        yield chosen
+    finally:
+        subprocess.run([MENAGERIE, "down"], env=environment, check=False)
+
+
+@pytest.fixture
+def browser(running: Settings, tmp_path: Path) -> Iterator[Any]:
+    """Return a browser's page that shows Airflow, logged in; what it shows last is kept as a picture."""
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = chromium.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(PAGE)
+        try:
+            page.goto(running.airflow_url)
+            page.locator("[name=username]").fill(USER)
+            page.locator("[name=password]").fill(password(running))
+            page.keyboard.press("Enter")
+            page.locator(NAVIGATION).wait_for()
+            yield page
+        finally:
+            page.screenshot(path=tmp_path / "last.png")
+            chromium.close()
+
+
+def trigger(browser: Any, running: Settings) -> str:
+    """Retrain by the form, without search, and with a person to be asked; return the DAG run's address."""
+    browser.goto(f"{running.airflow_url}/dags/retrain_fox")
+    browser.get_by_test_id("trigger-dag-button").click()
+    form = browser.get_by_role("dialog")
+    form.get_by_role("button", name="Networks from scratch").click()
+    where = form.locator("[name=element_tune_mode]").locator("..").get_by_role("combobox")
+    where.fill("off")
+    where.press("Enter")
+    form.get_by_role("button", name="The champion").click()
+    form.get_by_text("Ask before promoting").click()
+    form.get_by_test_id("trigger-dag-submit").click()
+    browser.wait_for_url("**/runs/manual__*")
+    return str(browser.url)
+
+
+def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) -> None:
+    run = trigger(browser, running)
+
+    browser.locator(NAVIGATION).click()
+    page = browser.frame_locator("iframe")
+    page.get_by_text("No champion yet").wait_for()
+    stage = page.locator("#now li:has(progress[value])").first
+    text, share = stage.evaluate("li => [li.innerText, li.querySelector('progress').value]", timeout=TASK)
+    assert re.search(r"(photo|fold|epoch) [\d,]+ of [\d,]+", text)
+    assert 0 <= share <= 1
+
+    page.get_by_text("approve or reject its model").click(timeout=TASK)
+    browser.locator("a[href*='/tasks/approve/required_actions']").first.click(timeout=TASK)  # it may be about to ask
+    browser.get_by_text("accuracy on balanced draws").wait_for()
+    browser.get_by_test_id("hitl-option-Approve").click()
+    browser.get_by_text("response successful").first.wait_for()
+
+    browser.locator(NAVIGATION).click()
+    page.locator("dl").get_by_text("version 1").wait_for(timeout=TASK)
+    page.locator(".decision").get_by_text("Approved by admin").wait_for(timeout=TASK)
+    assert page.get_by_text("Report of the last retraining").is_visible()
+    with browser.expect_popup() as opened:
+        page.get_by_text("Its run in MLflow").first.click()
+    opened.value.get_by_text("The DAG run in Airflow").wait_for(timeout=PAGE)
+
+    for button, leads_to in (("MLflow run", "/#/experiments/"), ("Report", "/report/"), ("Data Docs", "/data_docs")):
+        browser.goto(f"{run}/tasks/transfer/mapped/0/details")
+        browser.locator("a[type=button]").get_by_text(button, exact=True).click()
+        browser.wait_for_url(re.compile(re.escape(leads_to)))
+    browser.get_by_text("dataset-dataset.html").wait_for()
+
+
+@pytest.mark.parametrize("path", ["menagerie/", "menagerie/now", "menagerie/task/run?dag=a&run=b&task=c"])
+def test_without_login_nothing_is_shown(running: Settings, path: str) -> None:
+    assert httpx.get(f"{running.airflow_url}/{path}").status_code in (401, 403)
