@@ -44,7 +44,7 @@ bench: install  ## run the benchmarks: ratios measured side by side
 	$(BIN)/pytest tests -m benchmark -s
 
 lock: install  ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile -q --universal --generate-hashes --group dev --custom-compile-command "make lock" \
+	$(BIN)/uv pip compile -q --universal --generate-hashes --all-extras --group dev --custom-compile-command "make lock" \
 		pyproject.toml -o requirements.lock
 
 COMPOSE := docker compose --file docker/compose.yaml
