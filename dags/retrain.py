@@ -78,13 +78,28 @@ def retrain(animal: str, schedule: str, preset: str) -> None:
             return baseline.run(_job(job)).to_dict()
 
         @task
-        def tune(job: dict[str, Any]) -> dict[str, Any]:
-            """Search for a better network from scratch."""
+        def chosen_searches(job: dict[str, Any]) -> list[str]:
+            """Name the searches for a better network from scratch."""
             if job["params"]["tune_mode"] == "off":
                 raise AirflowSkipException("the search is off: see the param tune_mode, and the preset")
+            from ml.stages import search
+
+            return search.searches(_job(job))
+
+        @task(map_index_template="{{ search }}")
+        def search(search: str, job: dict[str, Any]) -> dict[str, Any]:
+            """Search for a better network from scratch, on all folds or without one."""
+            from ml.stages import search as searching
+
+            get_current_context()["search"] = search  # type: ignore[typeddict-unknown-key]
+            return searching.run(_job(job), search).to_dict()
+
+        @task
+        def tune(job: dict[str, Any], searches: Sequence[Any]) -> dict[str, Any]:
+            """Judge what the searches found."""
             from ml.stages import tune
 
-            return tune.run(_job(job)).to_dict()
+            return tune.run(_job(job), _results(searches)).to_dict()
 
         @task
         def regularise(job: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +114,8 @@ def retrain(animal: str, schedule: str, preset: str) -> None:
         @task
         def chosen_copies(job: dict[str, Any], tuned: dict[str, Any]) -> list[int]:
             """Name how often an epoch shows a photo, each a candidate."""
-            return list(dict.fromkeys(job["params"]["augment_copies"]))
+            # The longest first: so the cores are busy to the end.
+            return sorted(set(job["params"]["augment_copies"]), reverse=True)
 
         @task(map_index_template="x{{ copies }}")
         def augment(copies: int, job: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +204,8 @@ def retrain(animal: str, schedule: str, preset: str) -> None:
             report.run(_job(job), _results(results))
 
         job = prepare()
-        explored, lowest, small, tuned = explore(job), floor(job), baseline(job), tune(job)
+        explored, lowest, small = explore(job), floor(job), baseline(job)
+        tuned = tune(job, search.partial(job=job).expand(search=chosen_searches(job)))
         regularised = regularise(job, tuned)
         augmented = augment.partial(job=job, tuned=tuned).expand(copies=chosen_copies(job, tuned))
         names = chosen_backbones(job)

@@ -88,7 +88,7 @@ def test_from_photos_to_a_champion_and_again(environment: dict[str, str]) -> Non
     assert {state for states in again["tasks"].values() for state in states} == {"skipped"}
     assert less["state"] == "success"
     skipped = {task for task, states in less["tasks"].items() if states == ["skipped"]}
-    assert skipped == {"tune", "regularise", "chosen_copies", "augment", "finetune", "average", "announce"}
+    assert skipped == {"chosen_searches", "search", "tune", "regularise", "chosen_copies", "augment", "finetune", "average", "announce"}
 
 
 def test_bad_photos_fail_at_once_and_a_retraining_without_a_dataset_too(
