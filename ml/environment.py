@@ -34,6 +34,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "MENAGERIE_MLFLOW_PORT": settings.mlflow_port,
         "MENAGERIE_PARALLELISM": settings.parallelism,
         "MENAGERIE_PRESET": settings.preset,
+        "MENAGERIE_AIRFLOW_PAGE": settings.airflow_page,
+        "MENAGERIE_MLFLOW_PAGE": settings.mlflow_page,
         "MENAGERIE_DAGS": dags_folder(),
         "AIRFLOW_HOME": airflow,
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
@@ -61,7 +63,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "api": {
             "host": settings.host,
             "port": settings.airflow_port,
-            "base_url": settings.airflow_url,
+            "base_url": settings.airflow_link,
             "secret_key": keys["secret_key"],
             "workers": 1,
         },
@@ -102,6 +104,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "GX_ANALYTICS_ENABLED": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several tasks may share a GPU: none takes all of its memory at once
         "KERAS_HOME": settings.home / "keras",
         "GIT_PYTHON_REFRESH": "quiet",
         # Two tasks of one thread each do more than two that share two: threads wait for each other.
