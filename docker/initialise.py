@@ -5,9 +5,11 @@ Everything here may be done again: what is there stays, and a password follows d
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg2
 from psycopg2 import sql
@@ -27,7 +29,9 @@ def main() -> None:
     run("python", "-m", "mlflow.server.auth", "db", "upgrade", "--url", MLFLOW, PGPASSWORD=passwords["mlflow"])
     keep_login(chosen.home / "airflow" / "passwords.json", os.environ["AIRFLOW_PASSWORD"])
     if not os.environ.get("PHOTOS_GIVEN"):
-        run("menagerie", "sample", str(chosen.photos))
+        with TemporaryDirectory() as folder:
+            run("menagerie", "sample", f"{folder}/drawings")
+            shutil.copytree(f"{folder}/drawings", chosen.photos, dirs_exist_ok=True)
 
 
 def make_databases(passwords: Mapping[str, str], password: str) -> None:

@@ -30,8 +30,8 @@ def services() -> dict[str, Any]:
 
 def example() -> dict[str, bool]:
     """The variables of .env.example, and whether each is a secret, which has to be made."""
-    found = re.findall(r"^(#?)([A-Z_]+)=", (DOCKER / ".env.example").read_text(), re.MULTILINE)
-    return {name: not comment for comment, name in found}
+    found = re.findall(r"^(#?)([A-Z_]+)=(.*)$", (DOCKER / ".env.example").read_text(), re.MULTILINE)
+    return {name: not (comment or value) for comment, name, value in found}
 
 
 def test_only_the_two_pages_are_published_and_on_this_machine_alone(services: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ def test_secrets_come_from_the_env_file_and_have_no_default(services: dict[str, 
 
 def test_the_example_names_every_variable_and_no_other() -> None:
     used = {name for name, _ in VARIABLE.findall((DOCKER / "compose.yaml").read_text())}
-    assert used == example().keys()
+    assert used | {"COMPOSE_PROJECT_NAME"} == example().keys()  # Compose reads this one itself
 
 
 def test_images_are_pinned(services: dict[str, Any]) -> None:
@@ -116,10 +116,11 @@ def make_env(folder: Path) -> dict[str, str]:
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
     made = make_env(tmp_path)
+    assert made.pop("COMPOSE_PROJECT_NAME") == "menagerie"
     assert made.keys() == {name for name, secret in example().items() if secret}
     assert len(set(made.values())) == len(made)
     assert all(re.fullmatch(r"[\w=-]{44}", value) for value in made.values())
-    assert make_env(tmp_path) == made
+    assert make_env(tmp_path) == {**made, "COMPOSE_PROJECT_NAME": "menagerie"}
 
 
 def test_a_new_secret_joins_the_old_ones(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_a_new_secret_joins_the_old_ones(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"MENAGERIE_PHOTOS=/zoo\nREDIS_PASSWORD={made['REDIS_PASSWORD']}")
     again = make_env(tmp_path)
     assert (again["MENAGERIE_PHOTOS"], again["REDIS_PASSWORD"]) == ("/zoo", made["REDIS_PASSWORD"])
-    assert again.keys() == made.keys() | {"MENAGERIE_PHOTOS"}
+    assert again.keys() | {"COMPOSE_PROJECT_NAME"} == made.keys() | {"MENAGERIE_PHOTOS"}
     assert again["POSTGRES_PASSWORD"] != made["POSTGRES_PASSWORD"]
 
 
