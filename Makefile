@@ -67,7 +67,7 @@ docker-up: docker/.env  ## the cluster in containers: on drawings, or on PHOTOS=
 		&& echo "  MLflow   $${MENAGERIE_MLFLOW_PAGE:-http://127.0.0.1:5000}   user admin, password $$MLFLOW_PASSWORD"
 
 docker-demo: docker-up  ## run everything in it once
-	$(COMPOSE) exec api-server menagerie demo --running $(if $(PRESET),--preset $(PRESET))
+	$(COMPOSE) exec $$([ -t 0 -a -t 1 ] || echo -T) api-server menagerie demo --running $(if $(PRESET),--preset $(PRESET))
 
 docker-down: docker/.env  ## end it; its data stay
 	$(COMPOSE) down
