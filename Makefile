@@ -57,16 +57,17 @@ COMPOSE := docker compose --file docker/compose.yaml --env-file docker/.env $(if
 docker/.env: docker/.env.example
 	$(PYTHON) docker/make_env.py
 
-docker-up: export MENAGERIE_PHOTOS := $(if $(PHOTOS),$(realpath $(PHOTOS)),$(MENAGERIE_PHOTOS))
-docker-up: export MENAGERIE_GPU_QUEUE := $(if $(GPU),gpu,$(MENAGERIE_GPU_QUEUE))
 docker-up: docker/.env  ## the cluster in containers: on drawings, or on PHOTOS=folder; WORKERS=2, GPU=1
 	$(COMPOSE) build
-	$(COMPOSE) up --detach --wait --scale worker=$(or $(WORKERS),1)
-	@. docker/.env && echo "Menagerie is up." \
-		&& echo "  Airflow  $${MENAGERIE_AIRFLOW_PAGE:-http://127.0.0.1:8080}   user admin, password $$AIRFLOW_PASSWORD" \
-		&& echo "  MLflow   $${MENAGERIE_MLFLOW_PAGE:-http://127.0.0.1:5000}   user admin, password $$MLFLOW_PASSWORD"
+	$(if $(PHOTOS),MENAGERIE_PHOTOS="$$(realpath -- "$(PHOTOS)")") $(if $(GPU),MENAGERIE_GPU_QUEUE=gpu) \
+		$(COMPOSE) up --detach --wait $(if $(WORKERS),--scale worker=$(WORKERS))
+	@value() { sed -n "s/^$$1=//p" docker/.env | grep . || echo "$$2"; }; \
+	echo "Menagerie is up."; \
+	echo "  Airflow  $$(value MENAGERIE_AIRFLOW_PAGE http://127.0.0.1:8080)   user admin, password $$(value AIRFLOW_PASSWORD)"; \
+	echo "  MLflow   $$(value MENAGERIE_MLFLOW_PAGE http://127.0.0.1:5000)   user admin, password $$(value MLFLOW_PASSWORD)"
 
-docker-demo: docker-up  ## run everything in it once
+docker-demo: docker/.env  ## run everything in it once; PRESET=standard tries more
+	$(COMPOSE) exec -T api-server true || $(MAKE) docker-up
 	$(COMPOSE) exec $$([ -t 0 -a -t 1 ] || echo -T) api-server menagerie demo --running $(if $(PRESET),--preset $(PRESET))
 
 docker-down: docker/.env  ## end it; its data stay
