@@ -70,7 +70,7 @@ def join(settings: Settings, preset: str, console: Console) -> None:
     """
     stack.join(settings, console)
     _run_all(settings, console, preset)
-    console.print(results(settings, "photos"), highlight=False, soft_wrap=True)
+    console.print(results(settings, "pictures"), highlight=False, soft_wrap=True)
 
 
 def _run_all(settings: Settings, console: Console, preset: str = "") -> None:
@@ -199,7 +199,7 @@ class Follower:
 
 
 def results(settings: Settings, kind: str) -> Group:
-    """Return what the champions reached on `kind` ("photos" or "drawings"): a table, and where their reports are.
+    """Return what the champions reached on `kind` ("photos", "drawings"): a table, and where their reports are.
 
     Raises:
         ServiceError: MLflow doesn't answer.
