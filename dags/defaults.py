@@ -115,4 +115,4 @@ def _asset(group: str, animal: str, what: str) -> Asset:
 def dag_run_of(context: Any) -> DagRun:
     """Return what the MLflow run needs to know of the DAG run."""
     run = context["dag_run"]
-    return DagRun(run.dag_id, run.run_id, f"{settings.read().airflow_url}/dags/{run.dag_id}/runs/{run.run_id}")
+    return DagRun(run.dag_id, run.run_id, f"{settings.read().airflow_link}/dags/{run.dag_id}/runs/{run.run_id}")

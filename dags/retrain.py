@@ -89,9 +89,19 @@ def retrain(animal: Animal, preset: str) -> None:
             return job.to_dict()
 
         @task
+        def chosen_searches(job: dict[str, Any]) -> list[str]:
+            """Name the searches for a better network from scratch."""
+            if job["params"]["tune_mode"] == "off":
+                raise AirflowSkipException("not wanted: see the param tune_mode, and the preset")
+            from ml.stages import search
+
+            return search.searches(_job(job))
+
+        @task
         def chosen_copies(job: dict[str, Any], tuned: dict[str, Any]) -> list[int]:
             """Name how often an epoch shows a photo, each a candidate."""
-            return list(dict.fromkeys(job["params"]["augment_copies"]))
+            # The longest first: so all cores are busy to the end.
+            return sorted(set(job["params"]["augment_copies"]), reverse=True)
 
         @task(trigger_rule=ANY)
         def chosen_backbones(job: dict[str, Any]) -> list[str]:
@@ -130,7 +140,9 @@ def retrain(animal: Animal, preset: str) -> None:
         lowest = stage("floor", "Judge what colours alone tell.")(job)
 
         small = stage("baseline", "Judge the small network.")(job)
-        tuned = stage("tune", "Search for a better network from scratch.", unless=("tune_mode", "off"))(job)
+        search = stage("search", "Search for a better network from scratch.", map_index_template="{{ name }}")
+        searched = search.partial(job=job).expand(name=chosen_searches(job))
+        tuned = stage("tune", "Judge what the searches found.")(job, [searched])
         regularised = stage("regularise", "Compare regularisations of the network found.", unless=("regularise", "no"))(
             job, tuned
         )
