@@ -37,6 +37,8 @@ class Settings:
     """Airflow tasks that run at once; each may hold TensorFlow (about 1 GB)."""
     preset: str
     """How much a retraining tries unless told otherwise: see `ml.params`."""
+    gpu_queue: str = "default"
+    """The queue of the tasks that train; "default", Airflow's own, is that of all tasks."""
     notify: tuple[str, ...] = field(default=(), repr=False)
     """Whom failures and open questions are told: URLs that take a POST, and `mailto:` addresses."""
     smtp: str = field(default="smtp://localhost", repr=False)
@@ -97,6 +99,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         mlflow_uri=env.get("MLFLOW_TRACKING_URI") or _url(host, mlflow_port),
         parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
         preset=env.get("MENAGERIE_PRESET") or "standard",
+        gpu_queue=env.get("MENAGERIE_GPU_QUEUE") or "default",
         notify=_addresses(env.get("MENAGERIE_NOTIFY") or ""),
         smtp=_smtp(env.get("MENAGERIE_SMTP") or "smtp://localhost"),
         airflow_page=env.get("MENAGERIE_AIRFLOW_PAGE", "").rstrip("/"),

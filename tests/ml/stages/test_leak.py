@@ -14,6 +14,7 @@ from ml.stages import (
     average,
     baseline,
     compare,
+    decide,
     finetune,
     floor,
     prepare,
@@ -52,7 +53,7 @@ def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, mo
         assert 0.35 <= result.metrics["cv_all_roc_auc"] <= 0.65, result
     compared = compare.run(job, judged)
     assert abs(compared.metrics["selected_accuracy"] - 0.5) < 0.12
-    decided = promote.run(job, compared)
+    decided = promote.run(job, compared, decide.run(job, compared))
     assert decided.metrics["promoted"] == 0
     assert "no better than chance" in decided.summary
     assert job.tracker.champion(job.classifier_name) is None

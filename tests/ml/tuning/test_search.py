@@ -124,23 +124,10 @@ def test_minutes_stop_the_search_between_trials(tmp_path: Path) -> None:
     assert {len(tried) for tried in trials.values()} == {1}
 
 
-def test_it_tells_which_trial_of_which_search_is_judged_on_which_fold(tmp_path: Path, told: list[str]) -> None:
-    starts = {outer: [GOOD] for outer in (None, 0)}
-    search(
-        toy_search.plan("random", 2),
-        toy_search.space(),
-        FOLDS,
-        starts,
-        Fits(tmp_path, toy_search.fit),
-        toy_search.score,
-    )
-    assert told[:3] == [
-        "trial 1 of 2",
-        "trial 1 of 2, search 1 of 2",
-        "trial 1 of 2, search 1 of 2, fold 1 of 4",
-    ]
-    assert "trial 2 of 2, search 2 of 2, fold 3 of 3" in told
-    assert all(word.startswith(("trial 1 of 2", "trial 2 of 2")) for word in told)
+def test_it_tells_which_trial_it_is_at(tmp_path: Path, told: list[str]) -> None:
+    fits = Fits(tmp_path, toy_search.fit)
+    search(toy_search.plan("random", 2), toy_search.space(), None, FOLDS, [GOOD], fits, toy_search.score)
+    assert told == ["trial 1 of 2", "trial 2 of 2"]
 
 
 def test_an_error_ends_the_search_as_it_is(tmp_path: Path) -> None:
