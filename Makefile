@@ -43,23 +43,37 @@ format: install  ## format the code
 bench: install  ## run the benchmarks: ratios measured side by side
 	$(BIN)/pytest tests -m benchmark -s
 
-lock: install  ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile -q --universal --generate-hashes --group dev --custom-compile-command "make lock" \
+lock: install  ## renew requirements.lock and docker/gpu.lock from pyproject.toml
+	$(BIN)/uv pip compile -q --universal --generate-hashes --all-extras --group dev --custom-compile-command "make lock" \
 		pyproject.toml -o requirements.lock
+	sed -n 's/^tensorflow-cpu\(==[^ ]*\).*/tensorflow[and-cuda]\1/p' requirements.lock \
+		| $(BIN)/uv pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 \
+			--python-platform x86_64-manylinux_2_28 -c requirements.lock - \
+		| sed -n '/^\(tensorflow\|nvidia-[^=]*\)\(\[.*\]\)\?==/,/[^\\]$$/p' > docker/gpu.lock
 
-COMPOSE := docker compose --file docker/compose.yaml
+# docker/.env holds the secrets: they are made once.
+COMPOSE := docker compose --file docker/compose.yaml --env-file docker/.env $(if $(GPU),--profile gpu)
 
-docker-up: PHOTOS ?= $(MENAGERIE_PHOTOS)
-docker-up:  ## the stack in a container: on drawings, or on PHOTOS=folder
+docker/.env: docker/.env.example
+	$(PYTHON) docker/make_env.py
+
+docker-up: docker/.env  ## the cluster in containers: on drawings, or on PHOTOS=folder; WORKERS=2, GPU=1
 	$(COMPOSE) build
-	$(if $(PHOTOS),,$(COMPOSE) run --rm menagerie sample /data/drawings)
-	MENAGERIE_PHOTOS="$(if $(PHOTOS),$$(realpath -- "$(PHOTOS)"))" $(COMPOSE) up --detach --wait
-	$(COMPOSE) logs --no-log-prefix --tail 5
+	$(if $(PHOTOS),MENAGERIE_PHOTOS="$$(realpath -- "$(PHOTOS)")") $(if $(GPU),MENAGERIE_GPU_QUEUE=gpu) \
+		$(COMPOSE) up --detach --wait $(if $(WORKERS),--scale worker=$(WORKERS))
+	@value() { sed -n "s/^$$1=//p" docker/.env | grep . || echo "$$2"; }; \
+	echo "Menagerie is up."; \
+	echo "  Airflow  $$(value MENAGERIE_AIRFLOW_PAGE http://127.0.0.1:8080)   user admin, password $$(value AIRFLOW_PASSWORD)"; \
+	echo "  MLflow   $$(value MENAGERIE_MLFLOW_PAGE http://127.0.0.1:5000)   user admin, password $$(value MLFLOW_PASSWORD)"
 
-docker-down:  ## end it; its data stay
+docker-demo: docker/.env  ## run everything in it once; PRESET=standard tries more
+	$(COMPOSE) exec -T api-server true || $(MAKE) docker-up
+	$(COMPOSE) exec $$([ -t 0 -a -t 1 ] || echo -T) api-server menagerie demo --running $(if $(PRESET),--preset $(PRESET))
+
+docker-down: docker/.env  ## end it; its data stay
 	$(COMPOSE) down
 
 clean:  ## remove the environment and everything that runs left behind
 	rm -rf .venv var
 
-.PHONY: help install demo up down test check format bench lock docker-up docker-down clean
+.PHONY: help install demo up down test check format bench lock docker-up docker-demo docker-down clean

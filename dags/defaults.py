@@ -82,6 +82,18 @@ EVERY_DAG: dict[str, Any] = {
 }
 
 
+TRAINS = frozenset(
+    {"explore", "baseline", "search", "tune", "regularise", "augment", "transfer", "finetune", "promote"}
+    | {"crops", "gan", "helps"}
+)
+"""The stages that train networks, or pass all photos through one."""
+
+
+def queue(stage: str) -> str:
+    """Return the queue of a stage's task: that of workers with a GPU, if there are some and it trains."""
+    return settings.read().gpu_queue if stage in TRAINS else "default"
+
+
 def at(cron: str) -> CronTriggerTimetable:
     """Return the schedule of a cron expression or preset; switching a DAG on starts nothing before its time."""
     return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0))
@@ -115,4 +127,4 @@ def _asset(group: str, animal: str, what: str) -> Asset:
 def dag_run_of(context: Any) -> DagRun:
     """Return what the MLflow run needs to know of the DAG run."""
     run = context["dag_run"]
-    return DagRun(run.dag_id, run.run_id, f"{settings.read().airflow_url}/dags/{run.dag_id}/runs/{run.run_id}")
+    return DagRun(run.dag_id, run.run_id, f"{settings.read().airflow_link}/dags/{run.dag_id}/runs/{run.run_id}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
-from defaults import EVERY_DAG, TAG, dag_run_of, dataset_asset, form
+from defaults import EVERY_DAG, TAG, dag_run_of, dataset_asset, form, queue
 
 from ml import animals, settings
 from ml.params import GanParams
@@ -33,7 +33,7 @@ photos and settings is not done again, unless *Compute again* is ticked.
 def stage(name: str, does: str) -> Any:
     """Return a task that runs `ml.stages.<name>` on the job and on the results that it is called with."""
 
-    @task(task_id=name, doc_md=does)
+    @task(task_id=name, doc_md=does, queue=queue(name))
     def run(job: dict[str, Any], *results: dict[str, Any]) -> dict[str, Any]:
         from ml.results import StageResult
 

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import AssetOrTimeSchedule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from approval import Approval, answer
-from defaults import EVERY_DAG, TAG, at, dag_run_of, dataset_asset, form, model_asset
+from defaults import EVERY_DAG, TAG, at, dag_run_of, dataset_asset, form, model_asset, queue
 
 from ml import animals, settings
 from ml.animals import Animal
@@ -44,7 +44,7 @@ def stage(name: str, does: str, unless: tuple[str, Any] | None = None, skip_on: 
         skip_on: errors at which it is skipped too, with their message: the other stages go on.
     """
 
-    @task(task_id=name, doc_md=does, **options)
+    @task(task_id=name, doc_md=does, queue=queue(name), **options)
     def run(job: dict[str, Any], *results: Any, result: Any = None, each: Any = None) -> dict[str, Any]:
         if unless and job["params"][unless[0]] == unless[1]:
             raise AirflowSkipException(f"not wanted: see the param {unless[0]}, and the preset")
@@ -89,16 +89,26 @@ def retrain(animal: Animal, preset: str) -> None:
             return job.to_dict()
 
         @task
+        def chosen_searches(job: dict[str, Any]) -> list[str]:
+            """Name the searches for a better network from scratch."""
+            if job["params"]["tune_mode"] == "off":
+                raise AirflowSkipException("not wanted: see the param tune_mode, and the preset")
+            from ml.stages import search
+
+            return search.searches(_job(job))
+
+        @task
         def chosen_copies(job: dict[str, Any], tuned: dict[str, Any]) -> list[int]:
             """Name how often an epoch shows a photo, each a candidate."""
-            return list(dict.fromkeys(job["params"]["augment_copies"]))
+            # The longest first: so all cores are busy to the end.
+            return sorted(set(job["params"]["augment_copies"]), reverse=True)
 
         @task(trigger_rule=ANY)
         def chosen_backbones(job: dict[str, Any]) -> list[str]:
             """Name the pretrained networks to judge."""
             return list(dict.fromkeys(job["params"]["backbones"]))
 
-        @task(trigger_rule=ANY)
+        @task(trigger_rule=ANY, queue=queue("promote"))
         def promote(
             job: dict[str, Any], comparison: dict[str, Any], decision: dict[str, Any], said: dict[str, Any] | None
         ) -> dict[str, Any]:
@@ -130,7 +140,9 @@ def retrain(animal: Animal, preset: str) -> None:
         lowest = stage("floor", "Judge what colours alone tell.")(job)
 
         small = stage("baseline", "Judge the small network.")(job)
-        tuned = stage("tune", "Search for a better network from scratch.", unless=("tune_mode", "off"))(job)
+        search = stage("search", "Search for a better network from scratch.", map_index_template="{{ each }}")
+        searched = search.partial(job=job).expand(each=chosen_searches(job))
+        tuned = stage("tune", "Judge what the searches found.")(job, [searched])
         regularised = stage("regularise", "Compare regularisations of the network found.", unless=("regularise", "no"))(
             job, tuned
         )

@@ -41,6 +41,9 @@ def _down(options: argparse.Namespace, chosen: settings.Settings, console: Conso
 
 
 def _demo(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    if options.running:
+        demo.join(chosen, options.preset, console)
+        return
     if options.photos and not options.photos.is_dir():
         raise ParameterError(f"Expected a folder of photos. Received: {options.photos}")
     demo.demo(replace(chosen, preset=options.preset), options.photos, console)
@@ -89,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     down.set_defaults(run=_down)
 
     show = commands.add_parser("demo", help="run every DAG once, print the results, end everything")
-    show.add_argument("--photos", type=Path, metavar="DIR", help="photos to use (default: drawings made for it)")
+    what = show.add_mutually_exclusive_group()
+    what.add_argument("--photos", type=Path, metavar="DIR", help="photos to use (default: drawings made for it)")
+    what.add_argument("--running", action="store_true", help="in the stack that runs already (for containers)")
     show.add_argument("--preset", choices=PRESETS, default="quick", help="how much is tried (default: %(default)s)")
     show.set_defaults(run=_demo)
 

@@ -46,22 +46,11 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
         if photos is None:
             draw(settings.photos, console)
         console.print(
-            f"To watch in Airflow: {settings.airflow_url}, user {USER}, password {password(settings)}",
+            f"To watch in Airflow: {settings.airflow_link}, user {USER}, password {password(settings)}",
             highlight=False,
             soft_wrap=True,
         )
-        airflow = stack.client(settings)
-        dags = _dags(airflow)
-        retrains = [dag for dag in dags if dag.startswith(RETRAIN)]
-        others = [dag for dag in dags if dag not in (VALIDATE, *retrains)]
-        with Follower(airflow, settings, console, [VALIDATE, *retrains, *others]) as follower:
-            # All are on while the photos are validated: a DAG whose dataset has changed starts by itself.
-            with _switched_on(airflow, [VALIDATE, *retrains]):
-                follower.follow([VALIDATE], grace=0)
-                follower.follow(retrains, grace=GRACE)
-            for dag in others:
-                with _switched_on(airflow, [dag]):
-                    follower.follow([dag], grace=0)
+        _run_all(settings, console)
         console.print(results(settings, "drawings" if photos is None else "photos"), highlight=False, soft_wrap=True)
         console.print("To look around in Airflow and MLflow: make up", highlight=False)
     except ServiceError as error:
@@ -71,6 +60,35 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
     finally:
         with stack.waiting(console, "Ending"):
             stack.stop(settings, process)
+
+
+def join(settings: Settings, preset: str, console: Console) -> None:
+    """Run every DAG of a stack that runs already, on the photos that it has; print the results; leave it running.
+
+    Raises:
+        MenagerieError: the stack isn't healthy, or the last run of a DAG failed.
+    """
+    stack.join(settings, console)
+    _run_all(settings, console, preset)
+    console.print(results(settings, "pictures"), highlight=False, soft_wrap=True)
+
+
+def _run_all(settings: Settings, console: Console, preset: str = "") -> None:
+    """Run every DAG once, and follow it; at `preset`, if it isn't that which the stack was started with."""
+    airflow = stack.client(settings)
+    dags = _dags(airflow)
+    retrains = [dag for dag in dags if dag.startswith(RETRAIN)]
+    others = [dag for dag in dags if dag not in (VALIDATE, *retrains)]
+    # A DAG that is on while the photos are validated starts by itself if its dataset has changed; it knows no preset.
+    by_themselves = [] if preset else retrains
+    with Follower(airflow, settings, console, [VALIDATE, *retrains, *others]) as follower:
+        with _switched_on(airflow, [VALIDATE, *by_themselves]):
+            follower.follow([VALIDATE], grace=0)
+            with _switched_on(airflow, retrains):
+                follower.follow(retrains, GRACE if by_themselves else 0, {"preset": preset} if preset else {})
+        for dag in others:
+            with _switched_on(airflow, [dag]):
+                follower.follow([dag], grace=0)
 
 
 def draw(folder: Path, console: Console) -> None:
@@ -116,8 +134,9 @@ class Follower:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def follow(self, dags: list[str], grace: float) -> None:
-        """Follow the runs of `dags` until all have ended; one that has none after `grace` seconds is triggered.
+    def follow(self, dags: list[str], grace: float, conf: dict[str, Any] | None = None) -> None:
+        """Follow the runs of `dags` until all have ended; one that has none after `grace` seconds is triggered,
+        with the params `conf`.
 
         Runs that an earlier stack left unfinished go on by themselves, and count.
 
@@ -134,7 +153,7 @@ class Follower:
                 break
             if time.monotonic() >= trigger_at:
                 for dag in (dag for dag in dags if not runs[dag]):
-                    self.airflow.post(f"dags/{dag}/dagRuns", {"logical_date": None})
+                    self.airflow.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf or {}})
             time.sleep(1.0)
         if failed := [dag for dag in dags if runs[dag][-1]["state"] != "success"]:
             raise MenagerieError(f"{', '.join(failed)} failed. To look around in Airflow and MLflow: make up")
@@ -180,7 +199,7 @@ class Follower:
 
 
 def results(settings: Settings, kind: str) -> Group:
-    """Return what the champions reached on `kind` ("photos" or "drawings"): a table, and where their reports are.
+    """Return what the champions reached on `kind` ("photos", "drawings"): a table, and where their reports are.
 
     Raises:
         ServiceError: MLflow doesn't answer.
@@ -189,7 +208,8 @@ def results(settings: Settings, kind: str) -> Group:
     for heading in ("animal", "champion", "accuracy (95 % interval)", "ROC AUC on all", kind):
         table.add_column(heading, justify="left" if heading == "animal" else "right")
     lines = []
-    with httpx.Client(base_url=f"{settings.mlflow_uri}/api/2.0/mlflow/", timeout=30.0, trust_env=False) as http:
+    url, login = f"{settings.mlflow_uri}/api/2.0/mlflow/", settings.mlflow_login
+    with httpx.Client(base_url=url, auth=login, timeout=30.0, trust_env=False) as http:
         for animal in animals.read(settings.animals):
             found = _mlflow(http, "registered-models/alias", name=f"{animal}-classifier", alias="champion")
             if found is None:
@@ -234,7 +254,7 @@ def _report(settings: Settings, http: httpx.Client, run: dict[str, Any]) -> Path
         tags = {tag["key"]: tag["value"] for tag in above["data"].get("tags", [])}
         parent = tags.get("mlflow.parentRunId")
         above = (_mlflow(http, "runs/get", run_id=parent) or {}).get("run") if parent else None
-    return f"{settings.mlflow_uri}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
+    return f"{settings.mlflow_link}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
 
 
 def _text(form: str, metrics: dict[str, float]) -> str:

@@ -18,13 +18,14 @@ USER = "admin"
 def environment(settings: Settings) -> dict[str, str]:
     """Return the variables that the programs of the stack, and an `airflow` on the command line, run with.
 
-    They start from this process's own. The keys and the password are made on the first call, and kept below
+    What this process's own environment says goes first, Airflow's `AIRFLOW__SECTION__OPTION` too: so a cluster is told
+    of its executor, its database and its broker. The keys and the password are made on the first call, and kept below
     `home`, readable by their owner alone.
     """
     airflow, binaries = settings.home / "airflow", Path(sys.executable).parent
     keys = _keys(airflow)
     threads = str(max(1, (os.cpu_count() or 1) // settings.parallelism))
-    menagerie: dict[str, object] = {
+    ours: dict[str, object] = {
         "MENAGERIE_HOME": settings.home,
         "MENAGERIE_PHOTOS": settings.photos,
         "MENAGERIE_ANIMALS": settings.animals,
@@ -33,8 +34,12 @@ def environment(settings: Settings) -> dict[str, str]:
         "MENAGERIE_MLFLOW_PORT": settings.mlflow_port,
         "MENAGERIE_PARALLELISM": settings.parallelism,
         "MENAGERIE_PRESET": settings.preset,
+        "MENAGERIE_AIRFLOW_PAGE": settings.airflow_page,
+        "MENAGERIE_MLFLOW_PAGE": settings.mlflow_page,
         "MENAGERIE_DAGS": dags_folder(),
         "AIRFLOW_HOME": airflow,
+        "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     options: dict[str, dict[str, object]] = {
         "core": {
@@ -58,7 +63,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "api": {
             "host": settings.host,
             "port": settings.airflow_port,
-            "base_url": settings.airflow_url,
+            "base_url": settings.airflow_link,
             "secret_key": keys["secret_key"],
             "workers": 1,
         },
@@ -77,6 +82,9 @@ def environment(settings: Settings) -> dict[str, str]:
             # The token to start with is valid for as long: a task that waits longer for a free core dies of it.
             "task_queued_timeout": 48 * 3600,
         },
+        # Used by a CeleryExecutor. A task that runs for longer than the broker waits for it would be given out again.
+        "celery": {"worker_concurrency": settings.parallelism},
+        "celery_broker_transport_options": {"visibility_timeout": 48 * 3600},
         "dag_processor": {
             "refresh_interval": 10,
             "dag_bundle_storage_path": airflow / "bundles",
@@ -88,8 +96,6 @@ def environment(settings: Settings) -> dict[str, str]:
         },
     }
     others: dict[str, object] = {
-        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "MLFLOW_TRACKING_URI": settings.mlflow_uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -98,19 +104,20 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "GX_ANALYTICS_ENABLED": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "KERAS_HOME": os.environ.get("KERAS_HOME") or settings.home / "keras",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several tasks may share a GPU: none takes all of its memory at once
+        "KERAS_HOME": settings.home / "keras",
         "GIT_PYTHON_REFRESH": "quiet",
         # Two tasks of one thread each do more than two that share two: threads wait for each other.
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
-        "TF_NUM_INTRAOP_THREADS": os.environ.get("TF_NUM_INTRAOP_THREADS", threads),
-        "TF_NUM_INTEROP_THREADS": os.environ.get("TF_NUM_INTEROP_THREADS", threads),
+        "OMP_NUM_THREADS": threads,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": threads,
     }
     variables = {
         f"AIRFLOW__{section}__{name}".upper(): value
         for section, named in options.items()
         for name, value in named.items()
     }
-    return os.environ | {name: str(value) for name, value in (menagerie | variables | others).items()}
+    return {name: str(value) for name, value in (variables | others | os.environ | ours).items()}
 
 
 def dags_folder() -> Path:

@@ -37,14 +37,32 @@ class Settings:
     """Airflow tasks that run at once; each may hold TensorFlow (about 1 GB)."""
     preset: str
     """How much a retraining tries unless told otherwise: see `ml.params`."""
+    gpu_queue: str = "default"
+    """The queue of the tasks that train; "default", Airflow's own, is that of all tasks."""
     notify: tuple[str, ...] = field(default=(), repr=False)
     """Whom failures and open questions are told: URLs that take a POST, and `mailto:` addresses."""
     smtp: str = field(default="smtp://localhost", repr=False)
     """The server that takes mail: `smtp[s]://[user:password@]host[:port][?from=address]`."""
+    airflow_page: str = ""
+    """Address of Airflow in a browser, if it is not `airflow_url`."""
+    mlflow_page: str = ""
+    """Address of MLflow in a browser, if it is not `mlflow_uri`."""
+    mlflow_login: tuple[str, str] | None = field(default=None, repr=False)
+    """User and password that MLflow asks for: `MLFLOW_TRACKING_USERNAME`, `MLFLOW_TRACKING_PASSWORD`."""
 
     @property
     def airflow_url(self) -> str:
         return _url(self.host, self.airflow_port)
+
+    @property
+    def airflow_link(self) -> str:
+        """What links to Airflow begin with."""
+        return self.airflow_page or self.airflow_url
+
+    @property
+    def mlflow_link(self) -> str:
+        """What links to MLflow begin with."""
+        return self.mlflow_page or self.mlflow_uri
 
     @property
     def own_mlflow_uri(self) -> str:
@@ -70,6 +88,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     home = Path(env.get("MENAGERIE_HOME") or CHECKOUT / "var").absolute()
     host = env.get("MENAGERIE_HOST") or "127.0.0.1"
     mlflow_port = _whole_number(env, "MENAGERIE_MLFLOW_PORT", 5000, 1, 65535)
+    user = env.get("MLFLOW_TRACKING_USERNAME")
     return Settings(
         home=home,
         photos=Path(env.get("MENAGERIE_PHOTOS") or home / "drawings").absolute(),
@@ -80,8 +99,12 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         mlflow_uri=env.get("MLFLOW_TRACKING_URI") or _url(host, mlflow_port),
         parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
         preset=env.get("MENAGERIE_PRESET") or "standard",
+        gpu_queue=env.get("MENAGERIE_GPU_QUEUE") or "default",
         notify=_addresses(env.get("MENAGERIE_NOTIFY") or ""),
         smtp=_smtp(env.get("MENAGERIE_SMTP") or "smtp://localhost"),
+        airflow_page=env.get("MENAGERIE_AIRFLOW_PAGE", "").rstrip("/"),
+        mlflow_page=env.get("MENAGERIE_MLFLOW_PAGE", "").rstrip("/"),
+        mlflow_login=(user, env.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
     )
 
 

@@ -129,6 +129,15 @@ def start(settings: Settings, console: Console) -> "subprocess.Popen[bytes]":
     return process
 
 
+def join(settings: Settings, console: Console) -> None:
+    """Wait until every part of a stack that others started is healthy, as seen from where its API server runs.
+
+    Raises:
+        ServiceError: it isn't in time.
+    """
+    _await_health(settings, None, datetime.fromtimestamp(0, UTC), console)
+
+
 def stop(settings: Settings, process: "subprocess.Popen[bytes]") -> None:
     """End a stack that `start` returned."""
     assert process.stdin
@@ -139,8 +148,8 @@ def stop(settings: Settings, process: "subprocess.Popen[bytes]") -> None:
 
 def _tell(settings: Settings, console: Console) -> None:
     console.print(
-        f"  Airflow  {settings.airflow_url}   user {USER}, password {password(settings)}\n"
-        f"  MLflow   {settings.mlflow_uri}\n"
+        f"  Airflow  {settings.airflow_link}   user {USER}, password {password(settings)}\n"
+        f"  MLflow   {settings.mlflow_link}\n"
         f"  Logs     {settings.home / 'logs'}\n"
         "A DAG is paused, its schedule off, until you switch it on in Airflow.",
         highlight=False,
@@ -187,11 +196,13 @@ def _own_mlflow(settings: Settings) -> bool:
     return settings.mlflow_uri == settings.own_mlflow_uri
 
 
-def _await_health(settings: Settings, process: "subprocess.Popen[bytes]", since: datetime, console: Console) -> None:
+def _await_health(
+    settings: Settings, process: "subprocess.Popen[bytes] | None", since: datetime, console: Console
+) -> None:
     began, seen = time.monotonic(), ""
     with waiting(console, "Starting") as status, httpx.Client(timeout=10.0, trust_env=False) as http:
         while missing := _missing(settings, http, since):
-            if process.poll() is not None:
+            if process and process.poll() is not None:
                 raise ServiceError(f"Menagerie didn't start. {reason(settings) or 'It was asked to end.'}")
             if time.monotonic() - began > PATIENCE:
                 logs = "\n".join(supervisor.tail(settings.home / "logs" / f"{name}.log") for name in missing)

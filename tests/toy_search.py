@@ -58,8 +58,7 @@ def run(folder: Path, wanted: Plan, log: Path | None = None, outers: tuple = (No
             time.sleep(0.004)
         return fit(configuration, epochs, left_out)
 
-    starts = {outer: [GOOD] for outer in outers}
-    return search(wanted, space(), FOLDS, starts, Fits(folder, noted), score)
+    return {outer: search(wanted, space(), outer, FOLDS, [GOOD], Fits(folder, noted), score) for outer in outers}
 
 
 def shown(trials: dict[int | None, list[Trial]]) -> list[tuple]:

@@ -182,7 +182,8 @@ class Tracker:
     def read_table(self, run_id: str, name: str) -> pd.DataFrame:
         """Return `tables/<name>.csv` of a run."""
         with tempfile.TemporaryDirectory() as folder:
-            return pd.read_csv(self.client.download_artifacts(run_id, f"tables/{name}.csv", folder))
+            file = self.client.download_artifacts(run_id, f"tables/{name}.csv", folder)
+            return pd.read_csv(file, float_precision="round_trip")
 
     def tables(self, run_id: str) -> list[str]:
         """Return the names of a run's tables."""

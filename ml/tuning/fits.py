@@ -1,14 +1,16 @@
-"""Fits by configuration, epochs and folds left out: each is done once, and kept on disk."""
+"""Fits by configuration, epochs and folds left out: each is done once, whoever asks, and kept on disk."""
 
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ml.data.files import replacing
 
@@ -27,7 +29,10 @@ class Fit:
 
 
 class Fits:
-    """Fits by configuration, epochs and folds left out: each is done once, and kept on disk."""
+    """Fits by configuration, epochs and folds left out: each is done once, and kept on disk.
+
+    Searches in several processes, or on several machines with this folder in common, share them.
+    """
 
     def __init__(self, folder: Path, fit: Callable[[Configuration, int, frozenset[int]], Fit]) -> None:
         self._folder, self._fit = folder, fit
@@ -35,24 +40,35 @@ class Fits:
         self.asked = 0
 
     @property
-    def done(self) -> int:
-        """How many fits all questions so far took."""
-        return len(self._seconds)
-
-    @property
     def seconds(self) -> float:
-        """What they took, in this try or an earlier one."""
+        """What all fits that were asked for took, whoever did them, in this try or an earlier one."""
         return sum(self._seconds.values())
 
-    def __call__(self, configuration: Configuration, epochs: int, left_out: frozenset[int]) -> Fit:
-        key = json.dumps([configuration, epochs, sorted(map(int, left_out))], sort_keys=True)
-        file = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
-        if not file.exists():
-            started = time.monotonic()
-            fit = self._fit(configuration, epochs, left_out)
-            said = json.dumps({"curves": fit.curves, "seconds": time.monotonic() - started, "key": key})
-            with replacing(file) as aside:
-                np.savez(aside, probabilities=fit.probabilities, said=np.array(said))
+    def __call__(self, configuration: Configuration, epochs: int, left_out: Sequence[frozenset[int]]) -> list[Fit]:
+        """Return a fit for each set of folds to leave out.
+
+        Those that another process is at come last: it is likely to have done them by then.
+        """
+        keys = [json.dumps([configuration, epochs, sorted(map(int, folds))], sort_keys=True) for folds in left_out]
+        files = [self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz" for key in keys]
+        for patience in (0, -1):
+            for file, key, folds in zip(files, keys, left_out, strict=True):
+                if file.exists():
+                    continue
+                self._folder.mkdir(parents=True, exist_ok=True)
+                with suppress(Timeout), FileLock(file.with_suffix(".lock"), patience):
+                    if not file.exists():
+                        self._do(file, key, configuration, epochs, folds)
+        return [self._read(file) for file in files]
+
+    def _do(self, file: Path, key: str, configuration: Configuration, epochs: int, folds: frozenset[int]) -> None:
+        started = time.monotonic()
+        fit = self._fit(configuration, epochs, folds)
+        said = json.dumps({"curves": fit.curves, "seconds": time.monotonic() - started, "key": key})
+        with replacing(file) as aside:
+            np.savez(aside, probabilities=fit.probabilities, said=np.array(said))
+
+    def _read(self, file: Path) -> Fit:
         with np.load(file) as kept:
             said = json.loads(str(kept["said"]))
             self.asked += 1

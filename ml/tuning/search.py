@@ -1,8 +1,8 @@
-"""Several searches side by side, each judging its trials on folds of its own."""
+"""A search, which judges its trials on folds of its own."""
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, median
 
@@ -67,34 +67,25 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 def search(
     plan: Plan,
     space: keras_tuner.HyperParameters,
+    outer: int | None,
     folds: Sequence[int],
-    starts: Mapping[int | None, Sequence[Configuration]],
+    start: Sequence[Configuration],
     fits: Fits,
     score: Callable[[int, np.ndarray], float],
     tell: Callable[[Trial], None] = lambda trial: None,
-) -> dict[int | None, list[Trial]]:
-    """Search once for each outer fold in `starts`, side by side, each beginning with the configurations given there.
+) -> list[Trial]:
+    """Search without the fold `outer`, or on all folds if it is `None`, beginning with the configurations `start`.
 
     `score(fold, probabilities)` says how well a fit judges the photos of a fold, higher being better. `tell` hears of
     every trial. Where only trials bind, and not minutes, the same arguments give the same trials.
     """
     with tempfile.TemporaryDirectory() as folder:
-        tuners = [
-            CrossValidationTuner(outer, folds, plan, space, start, fits, score, tell, folder)
-            for outer, start in starts.items()
-        ]
-        while _one_more_each(tuners, plan):
+        tuner = CrossValidationTuner(outer, folds, plan, space, start, fits, score, tell, folder)
+        while tuner.go_on():
             if fits.seconds >= 60 * plan.minutes:
-                log.info("tune: %g minutes are over; no new trial starts", plan.minutes)
+                log.info("search: %.1f minutes are over; no new trial starts", plan.minutes)
                 break
-    return {tuner.outer: tuner.trials for tuner in tuners}
-
-
-def _one_more_each(tuners: Sequence["CrossValidationTuner"], plan: Plan) -> bool:
-    """Let every search run one more trial; return whether one did."""
-    whole = tuners[0].epochs // plan.epochs  # Hyperband's trials are shorter
-    with progress.part("trial", min(whole + 1, plan.trials), plan.trials):
-        return sum(tuner.go_on() for tuner in progress.each("search", tuners)) > 0
+    return tuner.trials
 
 
 class CrossValidationTuner(BaseTuner):
@@ -133,7 +124,9 @@ class CrossValidationTuner(BaseTuner):
         had = len(self.trials)
         if self.epochs < self._plan.trials * self._plan.epochs:
             self.oracle.max_trials = had + 1
-            self.search()
+            whole = self.epochs // self._plan.epochs  # Hyperband's trials are shorter
+            with progress.part("trial", min(whole + 1, self._plan.trials), self._plan.trials):
+                self.search()
         return len(self.trials) > had
 
     def run_trial(self, trial: keras_tuner.engine.trial.Trial) -> float:
@@ -142,15 +135,16 @@ class CrossValidationTuner(BaseTuner):
         configuration = {name: value for name, value in values.items() if not name.startswith(INTERNAL)}
         finished = [other for other in self.trials if other.epochs == epochs and not other.stopped]
 
-        before, scores, curves, stopped = self._fits.seconds, [], [], False
-        for fold in progress.each("fold", self.inner):
-            fit = self._fits(configuration, epochs, frozenset({fold} if self.outer is None else {fold, self.outer}))
-            scores.append(self._score(fold, fit.probabilities))
-            curves.append(fit.curves)
-            if len(scores) == 2 < len(self.inner) and len(finished) >= FEWEST_TO_COMPARE:
-                stopped = mean(scores) < np.quantile([mean(other.scores[:2]) for other in finished], QUARTILE)
-                if stopped:
-                    break
+        before, first, others = self._fits.seconds, self.inner[:2], self.inner[2:]
+        scores, curves = self._judge(configuration, epochs, first)
+        stopped = (
+            bool(others)
+            and len(finished) >= FEWEST_TO_COMPARE
+            and mean(scores) < np.quantile([mean(other.scores[:2]) for other in finished], QUARTILE)
+        )
+        if not stopped:
+            more_scores, more_curves = self._judge(configuration, epochs, others)
+            scores, curves = scores + more_scores, curves + more_curves
         averaged = {name: np.mean([curve[name] for curve in curves], axis=0).tolist() for name in curves[0]}
         seconds = self._fits.seconds - before
         done = Trial(self.outer, len(self.trials), configuration, epochs, tuple(scores), stopped, seconds, averaged)
@@ -159,6 +153,15 @@ class CrossValidationTuner(BaseTuner):
         self._tell(done)
         # Two folds may be easy ones: the oracle must not take a stopped trial for a good one.
         return min(done.score, median(other.score for other in finished)) if stopped else done.score
+
+    def _judge(
+        self, configuration: Configuration, epochs: int, folds: Sequence[int]
+    ) -> tuple[list[float], list[dict[str, list[float]]]]:
+        """Return a score and the curves for each of the folds, in this order."""
+        left_out = [frozenset({fold} if self.outer is None else {fold, self.outer}) for fold in folds]
+        fits = self._fits(configuration, epochs, left_out)
+        scores = [self._score(fold, fit.probabilities) for fold, fit in zip(folds, fits, strict=True)]
+        return scores, [fit.curves for fit in fits]
 
     def _try_run_and_update_trial(self, trial: keras_tuner.engine.trial.Trial) -> None:
         """Let an error end the search; keras-tuner would take it for a bad configuration."""
@@ -169,7 +172,7 @@ class CrossValidationTuner(BaseTuner):
         # Hyperband's trials are shorter, and more.
         length = f" of {self._plan.trials}" if trial.epochs == self._plan.epochs else f", {trial.epochs} epochs"
         log.info(
-            "tune: trial %d%s%s, AUC %.3f%s, best %.3f, %.1f of %g minutes",
+            "search: trial %d%s%s, AUC %.3f%s, best %.3f, %.1f of %.1f minutes",
             trial.number + 1,
             length,
             "" if self.outer is None else f" without fold {self.outer}",

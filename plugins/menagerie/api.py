@@ -39,7 +39,7 @@ EVERYWHERE = "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 def make_app(settings: Settings) -> FastAPI:
     """Return the application that Airflow mounts."""
     app = FastAPI(dependencies=[Depends(logged_in)], docs_url=None, redoc_url=None, openapi_url=None)
-    mlflow = Mlflow(settings.mlflow_uri)
+    mlflow = Mlflow(settings.mlflow_uri, settings.mlflow_login)
     templates = _templates(settings)
 
     def names() -> list[str]:
@@ -152,7 +152,7 @@ def _templates(settings: Settings) -> jinja2.Environment:
     }
     environment.globals |= {
         "ago": _ago,
-        "mlflow": settings.mlflow_uri,
+        "mlflow": settings.mlflow_link,
         "photos": settings.photos,
         "logs": settings.home / "logs",
     }

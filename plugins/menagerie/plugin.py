@@ -33,7 +33,7 @@ class MenageriePlugin(AirflowPlugin):
             "nav_top_level": True,
             "icon": _icon("#d9772b"),
         },
-        {"name": "MLflow", "href": settings.read().mlflow_uri, "destination": "nav", "category": "browse"},
+        {"name": "MLflow", "href": settings.read().mlflow_link, "destination": "nav", "category": "browse"},
     ]
     global_operator_extra_links = [links.RunLink(), links.ReportLink(), links.DocsLink()]  # noqa: RUF012
 

@@ -17,7 +17,7 @@ from ml.results import DagRun
 from ml.stages import prepare, validate
 from ml.stages.networks import Networks
 from ml.stages.scratch import Bench
-from ml.stages.tune import Judging
+from ml.stages.search import Judging
 from ml.tuning import Fits, Plan, search
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
@@ -65,7 +65,7 @@ def test_a_search_takes_half_of_what_random_search_does(tmp_path: Path, monkeypa
 
     started = time.process_time()
     plan = Plan("random", TRIALS, 600, EPOCHS, SEED)
-    trials = search(plan, space, folds, {None: []}, Fits(tmp_path / "fits", judging.fit), judging.score)[None]
+    trials = search(plan, space, None, folds, [], Fits(tmp_path / "fits", judging.fit), judging.score)
     ours = time.process_time() - started
 
     assert [trial.configuration for trial in trials] == asked

@@ -70,6 +70,10 @@ def test_demo_ends_with_a_champion_that_predicts_in_a_fresh_process(environment:
         runs = http.get("/api/v2/dags/retrain_elephant/dagRuns").json()["dag_runs"]
     assert [(run["run_type"], run["state"]) for run in runs] == [("asset_triggered", "success")]
 
+    # In a stack that runs, with nothing new to do, a demo is soon over, and the stack stays.
+    assert "version 1" in menagerie(environment, "demo", "--running")
+    assert httpx.get(f"{chosen.airflow_url}/api/v2/monitor/health").is_success
+
     assert "down" in menagerie(environment, "down")
 
 

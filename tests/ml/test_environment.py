@@ -14,8 +14,9 @@ def chosen(tmp_path: Path) -> settings.Settings:
 
 
 def test_a_program_of_the_stack_reads_the_same_settings(chosen: settings.Settings, tmp_path: Path) -> None:
-    moved = replace(chosen, photos=tmp_path / "elsewhere", parallelism=3)
+    moved = replace(chosen, photos=tmp_path / "elsewhere", parallelism=3, airflow_page="https://a.org")
     assert settings.read(environment(moved)) == moved
+    assert environment(moved)["AIRFLOW__API__BASE_URL"] == "https://a.org"
 
 
 def test_secrets_are_made_once_and_for_their_owner_alone(chosen: settings.Settings) -> None:

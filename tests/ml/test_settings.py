@@ -112,3 +112,21 @@ def test_the_data_layer_imports_nothing_heavy() -> None:
     code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert run.stdout == "[]\n"
+
+
+def test_links_lead_where_a_browser_finds_the_pages() -> None:
+    inside = {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    read = settings.read(inside)
+    assert (read.airflow_link, read.mlflow_link) == ("http://127.0.0.1:8080", "http://mlflow:5000")
+    read = settings.read(
+        {**inside, "MENAGERIE_AIRFLOW_PAGE": "https://a.org/", "MENAGERIE_MLFLOW_PAGE": "https://m.org"}
+    )
+    assert (read.airflow_link, read.mlflow_link) == ("https://a.org", "https://m.org")
+    assert (read.airflow_url, read.mlflow_uri) == ("http://127.0.0.1:8080", "http://mlflow:5000")
+
+
+def test_a_password_is_not_shown() -> None:
+    read = settings.read({"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": "hush"})
+    assert read.mlflow_login == ("admin", "hush")
+    assert "hush" not in repr(read)
+    assert settings.read({}).mlflow_login is None

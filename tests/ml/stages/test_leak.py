@@ -9,7 +9,21 @@ from world import make_settings
 from ml.data.sample import draw_samples
 from ml.params import RetrainParams, ValidateParams
 from ml.results import DagRun
-from ml.stages import augment, average, baseline, compare, finetune, floor, prepare, promote, transfer, tune, validate
+from ml.stages import (
+    augment,
+    average,
+    baseline,
+    compare,
+    decide,
+    finetune,
+    floor,
+    prepare,
+    promote,
+    search,
+    transfer,
+    tune,
+    validate,
+)
 
 
 def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +42,7 @@ def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, mo
     )
     little = {"baseline_epochs": 8, "tune_trials": 2, "tune_epochs": 4, "finetune_epochs": 1}
     job = prepare.run("fox", RetrainParams.read(little), settings, DagRun("retrain_fox", "r"))
-    tuned = tune.run(job)
+    tuned = tune.run(job, [search.run(job, name) for name in search.searches(job)])
     transferred = [transfer.run(job, f"EfficientNetLite{size}") for size in (0, 1)]
     tuned_too = finetune.run(job, transferred)
     averaged = average.run(job, [*transferred, tuned_too])
@@ -39,7 +53,7 @@ def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, mo
         assert 0.35 <= result.metrics["cv_all_roc_auc"] <= 0.65, result
     compared = compare.run(job, judged)
     assert abs(compared.metrics["selected_accuracy"] - 0.5) < 0.12
-    decided = promote.run(job, compared)
+    decided = promote.run(job, compared, decide.run(job, compared))
     assert decided.metrics["promoted"] == 0
     assert "no better than chance" in decided.summary
     assert job.tracker.champion(job.classifier_name) is None

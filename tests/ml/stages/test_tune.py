@@ -1,4 +1,4 @@
-"""The search for a network from scratch: what it leaves, what it hands on, and what it must not see."""
+"""The searches for a network from scratch: what they leave, what they hand on, and how what they found is judged."""
 
 import json
 import logging
@@ -12,10 +12,12 @@ from world import World
 
 from ml.errors import ParameterError
 from ml.models import hypermodel
-from ml.stages import final, tune
+from ml.results import StageResult
+from ml.stages import final, search, tune
+from ml.stages.job import Job
 from ml.stages.networks import Networks
 from ml.stages.scratch import Bench
-from ml.tuning import Trial
+from ml.tuning import Trial, ranked
 
 TINY = hypermodel.START[0] | {"filters": 16, "blocks": 1, "colours": 0, "dense": 0, "batch_norm": False}
 OTHER = TINY | {"filters": 24}
@@ -26,7 +28,12 @@ def _tiny_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hypermodel, "START", (TINY, OTHER))
 
 
-def children(job, run_id: str) -> dict:
+def tuned(job: Job) -> tuple[list[StageResult], StageResult]:
+    searches = [search.run(job, name) for name in search.searches(job)]
+    return searches, tune.run(job, searches)
+
+
+def children(job: Job, run_id: str) -> dict:
     experiment = job.tracker.client.get_run(run_id).info.experiment_id
     runs = job.tracker.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
     return {run.info.run_name: run for run in runs}
@@ -37,7 +44,7 @@ def test_a_nested_search_leaves_trials_and_an_honest_candidate_and_hands_on_its_
 ) -> None:
     caplog.set_level(logging.INFO, "ml")
     job = world.job("nested", tune_mode="nested", tune_trials=1, tune_epochs=2, tune_minutes=9)
-    result = tune.run(job)
+    searches, result = tuned(job)
     (candidate,) = result.candidates
     assert candidate.name == "tune"
     assert candidate.settings == json.loads(json.dumps(candidate.settings))
@@ -50,13 +57,13 @@ def test_a_nested_search_leaves_trials_and_an_honest_candidate_and_hands_on_its_
     assert list(table.outer_fold) == ["none", "0", "1", "2", "3", "4"]
     assert table.score.between(0, 1).all()
     assert TINY.keys() <= set(table.columns)
-    logged = job.tracker.client.get_run(result.run_id).data.metrics
-    assert (logged["fits"], logged["fits_asked_for"]) == (15, 5 + 5 * 4)  # 15: each fold and each pair, once
-    trial = children(job, result.run_id)["trial 00 without fold 2"]
+    fits = {found.stage: found.metrics["fits_asked_for"] for found in searches}
+    assert fits == {"search all 5 folds": 5} | {f"search without fold {fold} of 5": 4 for fold in range(5)}
+    trial = children(job, searches[3].run_id)["trial 00"]
     assert trial.data.params["filters"] == "16"
     assert len(job.tracker.client.get_metric_history(trial.info.run_id, "loss")) == 2
     assert "trial 1 of 1 without fold 2, AUC " in caplog.text
-    assert not list(job.settings.home.glob("work/*/*/fits"))
+    assert not list(job.settings.home.glob(f"work/{job.parent}/*"))
 
     model = final.final_model(job, candidate)
     model.save(tmp_path / "tuned.keras")
@@ -65,8 +72,8 @@ def test_a_nested_search_leaves_trials_and_an_honest_candidate_and_hands_on_its_
     np.testing.assert_allclose(*said, atol=1e-5)
 
     once = world.job("once", tune_mode="once", tune_trials=1, tune_epochs=1, tune_minutes=9)
-    again = tune.run(once)
-    assert f"begins with the best of the last, MLflow run {result.run_id}" in caplog.text
+    _, again = tuned(once)
+    assert f"begins with the best of the last, MLflow run {searches[0].run_id}" in caplog.text
     assert "optimistic" in again.summary
     table = once.tracker.read_table(again.run_id, "trials")
     assert list(table.outer_fold) == ["none"]
@@ -78,27 +85,26 @@ def test_each_search_begins_with_what_the_same_search_found(world: World, monkey
     space = keras_tuner.HyperParameters()
     hypermodel.declare(space)
 
-    def trial(outer: int | None, number: int, score: float, configuration: dict, stopped: bool = False) -> Trial:
-        return Trial(outer, number, configuration, 3, (score, score), stopped, 1.0, {})
+    def trial(number: int, score: float, configuration: dict, stopped: bool = False) -> Trial:
+        return Trial(0, number, configuration, 3, (score, score), stopped, 1.0, {})
 
     job = world.job("handed on")
-    earlier = job.parent
     rates = [3e-4 * 1.1234567**power for power in range(8)]
-    many = [trial(0, n, 0.5 + n / 100, TINY | {"learning_rate": rate}) for n, rate in enumerate(rates)]
-    gone = trial(1, 0, 0.9, {name: value for name, value in TINY.items() if name != "filters"} | {"filters": 7})
-    table = tune.table_of(
-        {None: [trial(None, 0, 0.6, OTHER), trial(None, 1, 0.9, TINY, stopped=True)], 0: many, 1: [gone]}
-    )
-    job.tracker.client.log_text(earlier, table.to_csv(index=False), "tables/trials.csv")
-    monkeypatch.setattr(type(job.tracker), "last_finished", lambda *_: earlier)
+    tried = [trial(n, 0.5 + n / 100, TINY | {"learning_rate": rate}) for n, rate in enumerate(rates)]
+    tried.append(trial(8, 0.9, OTHER, stopped=True))
+    tried.append(trial(9, 0.95, {name: value for name, value in TINY.items() if name != "filters"} | {"filters": 7}))
+    job.tracker.client.log_text(job.parent, search.table_of(ranked(tried)).to_csv(index=False), "tables/trials.csv")
 
-    starts = tune._starts(job, space, [None, 0, 1])
-    assert starts[None] == [OTHER, TINY]
-    np.testing.assert_allclose([one["learning_rate"] for one in starts[0]], rates[:2:-1], rtol=1e-12)
-    assert {type(value) for value in starts[0][0].values()} <= {int, float, bool, str}
-    assert starts[1] == [TINY, OTHER]  # the space has no 7 filters, so the standard ones
+    def last_finished(_: object, __: str, stage: str) -> str | None:
+        return job.parent if stage == "search without fold 0 of 5" else None
+
+    monkeypatch.setattr(type(job.tracker), "last_finished", last_finished)
+    start = search._start(job, "without fold 0 of 5", space)
+    # The space has no 7 filters, and what was stopped comes after all others.
+    assert [one["learning_rate"] for one in start] == rates[:2:-1]
+    assert {type(value) for value in start[0].values()} <= {int, float, bool, str}
     # Dealt into other folds, what was found without fold 0 may have seen today's fold 0.
-    assert tune._starts(job, space, [None, 0, 1, 2]) == {outer: [TINY, OTHER] for outer in (None, 0, 1, 2)}
+    assert search._start(job, "without fold 0 of 4", space) == [TINY, OTHER]
 
 
 def test_a_network_that_stays_compiled_is_fitted_as_if_it_were_new(world: World) -> None:
@@ -123,4 +129,4 @@ def test_a_nested_search_needs_three_folds(world: World) -> None:
     rows = job.dataset.rows.assign(fold=job.dataset.rows.fold % 2)
     object.__setattr__(job.dataset, "rows", rows)
     with pytest.raises(ParameterError, match=r"3 folds or more\. Received: 2"):
-        tune.run(job)
+        search.searches(job)

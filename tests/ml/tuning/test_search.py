@@ -69,32 +69,45 @@ def test_no_search_sees_its_outer_fold(tmp_path: Path) -> None:
         given.probabilities[(toy_search.PHOTOS == 0) & answered] = 99 * (1 - toy_search.quality(configuration))
         return given
 
-    starts = {outer: [GOOD, BAD] for outer in (None, *FOLDS)}
-    plan, space = toy_search.plan("random", 3), toy_search.space()
-    honest = search(plan, space, FOLDS, starts, Fits(tmp_path / "a", toy_search.fit), toy_search.score)
-    fooled = search(plan, space, FOLDS, starts, Fits(tmp_path / "b", spoilt), toy_search.score)
+    def trials(fits: Fits) -> dict[int | None, list[Trial]]:
+        plan, space = toy_search.plan("random", 3), toy_search.space()
+        return {
+            outer: search(plan, space, outer, FOLDS, [GOOD, BAD], fits, toy_search.score) for outer in (None, *FOLDS)
+        }
+
+    honest = trials(Fits(tmp_path / "a", toy_search.fit))
+    fooled = trials(Fits(tmp_path / "b", spoilt))
     assert toy_search.shown({0: honest[0]}) == toy_search.shown({0: fooled[0]})
     assert ranked(honest[1])[0].configuration != ranked(fooled[1])[0].configuration
     # `score` is not a number on photos trained on, so every fit was judged on folds that it left out.
     assert np.isfinite([trial.score for tried in honest.values() for trial in tried]).all()
 
 
-def test_fits_are_shared_between_searches(tmp_path: Path) -> None:
-    fits = Fits(tmp_path, toy_search.fit)
-    starts = {outer: [GOOD] for outer in (None, *FOLDS)}
-    trials = search(toy_search.plan("random", 3), toy_search.space(), FOLDS, starts, fits, toy_search.score)
-    assert {outer: len(tried) for outer, tried in trials.items()} == dict.fromkeys((None, *FOLDS), 3)
+def test_fits_are_shared_between_searches_that_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["toy_search"])
+    plan, log, outers = toy_search.plan("random", 3), tmp_path / "log", (None, *FOLDS)
+    children = [
+        server.Process(target=toy_search.run, args=(tmp_path / "fits", plan, log, (outer,))) for outer in outers
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    done = lines(log)
+    assert len(done) == len(set(done)) == 3 * (4 + 6)  # a fit a fold and a pair of folds, instead of 4 + 4 × 3
+
+    trials = toy_search.run(tmp_path / "fits", plan, log)
+    assert lines(log) == done
+    assert toy_search.shown(trials) == toy_search.shown(toy_search.run(tmp_path / "others", plan))
     assert len({json.dumps([one.configuration for one in tried]) for tried in trials.values()}) == 1
-    assert fits.done == 3 * (4 + 6)  # a fit a fold and a pair of folds, instead of 4 + 4 × 3
-    assert fits.asked == 3 * (4 + 4 * 3)
 
 
 def test_a_hopeless_trial_stops_after_two_folds(tmp_path: Path) -> None:
-    starts = {None: [GOOD, GOOD | {"blocks": 3}, BAD, GOOD | {"blocks": 3, "rate": 1.2e-3}]}
-    plan = toy_search.plan("random", 4)
-    (tried,) = search(
-        plan, toy_search.space(), FOLDS, starts, Fits(tmp_path, toy_search.fit), toy_search.score
-    ).values()
+    start = [GOOD, GOOD | {"blocks": 3}, BAD, GOOD | {"blocks": 3, "rate": 1.2e-3}]
+    plan, fits = toy_search.plan("random", 4), Fits(tmp_path, toy_search.fit)
+    tried = search(plan, toy_search.space(), None, FOLDS, start, fits, toy_search.score)
     assert [trial.stopped for trial in tried] == [False, False, True, False]
     assert [len(trial.scores) for trial in tried] == [4, 4, 2, 4]
     assert ranked(tried)[-1] is tried[2]
@@ -106,28 +119,15 @@ def test_the_first_two_folds_of_all_searches_are_few_pairs() -> None:
     assert all(sorted([*inner_folds(range(5), outer), outer]) == list(range(5)) for outer in range(5))
 
 
-def test_minutes_stop_the_search_between_rounds(tmp_path: Path) -> None:
+def test_minutes_stop_the_search_between_trials(tmp_path: Path) -> None:
     trials = toy_search.run(tmp_path, toy_search.plan(minutes=0))
     assert {len(tried) for tried in trials.values()} == {1}
 
 
-def test_it_tells_which_trial_of_which_search_is_judged_on_which_fold(tmp_path: Path, told: list[str]) -> None:
-    starts = {outer: [GOOD] for outer in (None, 0)}
-    search(
-        toy_search.plan("random", 2),
-        toy_search.space(),
-        FOLDS,
-        starts,
-        Fits(tmp_path, toy_search.fit),
-        toy_search.score,
-    )
-    assert told[:3] == [
-        "trial 1 of 2",
-        "trial 1 of 2, search 1 of 2",
-        "trial 1 of 2, search 1 of 2, fold 1 of 4",
-    ]
-    assert "trial 2 of 2, search 2 of 2, fold 3 of 3" in told
-    assert all(word.startswith(("trial 1 of 2", "trial 2 of 2")) for word in told)
+def test_it_tells_which_trial_it_is_at(tmp_path: Path, told: list[str]) -> None:
+    fits = Fits(tmp_path, toy_search.fit)
+    search(toy_search.plan("random", 2), toy_search.space(), None, FOLDS, [GOOD], fits, toy_search.score)
+    assert told == ["trial 1 of 2", "trial 2 of 2"]
 
 
 def test_an_error_ends_the_search_as_it_is(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_an_error_ends_the_search_as_it_is(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        search(toy_search.plan(), toy_search.space(), FOLDS, {None: [GOOD]}, Fits(tmp_path, full), toy_search.score)
+        search(toy_search.plan(), toy_search.space(), None, FOLDS, [GOOD], Fits(tmp_path, full), toy_search.score)
 
 
 def test_a_stopped_trial_or_a_short_one_is_never_the_best() -> None:
