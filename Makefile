@@ -43,6 +43,9 @@ format: install  ## format the code
 bench: install  ## run the benchmarks: ratios measured side by side
 	$(BIN)/pytest tests -m benchmark -s
 
+screenshots: install  ## renew the README's pictures from a running stack on the drawings (needs Chromium)
+	$(BIN)/python docs/screenshots.py
+
 lock: install  ## renew requirements.lock and docker/gpu.lock from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --all-extras --group dev --custom-compile-command "make lock" \
 		pyproject.toml -o requirements.lock
@@ -76,4 +79,4 @@ docker-down: docker/.env  ## end it; its data stay
 clean:  ## remove the environment and everything that runs left behind
 	rm -rf .venv var
 
-.PHONY: help install demo up down test check format bench lock docker-up docker-demo docker-down clean
+.PHONY: help install demo up down test check format bench screenshots lock docker-up docker-demo docker-down clean

@@ -46,7 +46,7 @@ class Approval(ApprovalOperator):
             raise AirflowSkipException("nobody is to be asked: see the param require_approval")
         self.body = approval.question(Job.from_dict(self.job, chosen), comparison, decided)
         self.response_timeout = timedelta(hours=params["approval_hours"])
-        page = self.generate_link_to_ui_from_context(context=context, base_url=chosen.airflow_url)
+        page = self.generate_link_to_ui_from_context(context=context, base_url=chosen.airflow_link)
         why = f"{comparison.candidates[0].name}: {decided.summary}"
         notify.send(Message(self.subject, why, {"animal": self.animal}, {"Approve or reject": page}), chosen)
         super().execute(context)

@@ -100,7 +100,7 @@ def _recorded(tracker: Tracker, dag_run: DagRun, key: str, params: ScoreParams) 
     run_id = tracker.open_run(STAGE, dag_run, key, params.model_dump())
     run = StageRun(tracker.client, run_id, tracker.client.get_run(run_id).info.experiment_id)
     try:
-        with progress.reporting(lambda told: run.tag("progress", told.to_json())):
+        with run.telling():
             yield run
     except BaseException as error:
         tracker.close_run(run_id, False, f"{type(error).__name__}: {error}")

@@ -111,7 +111,7 @@ def make_app(settings: Settings) -> FastAPI:
                 return RedirectResponse(f"../report/{found.id}")
 
     def run_page(run: Run) -> str:
-        return f"{settings.mlflow_uri}/#/experiments/{run.experiment}/runs/{run.id}"
+        return f"{settings.mlflow_link}/#/experiments/{run.experiment}/runs/{run.id}"
 
     return app
 
