@@ -9,7 +9,7 @@ from world import ANIMAL, World
 
 from ml.params import ValidateParams
 from ml.results import DagRun
-from ml.stages import compare, cross, final, promote, transfer, validate
+from ml.stages import compare, cross, decide, final, promote, transfer, validate
 from ml.stages.job import Job
 
 ANIMALS = f"""
@@ -40,7 +40,8 @@ def job(make_world: Callable[[], World]) -> Job:
             result = validate.run(animal, scanned, params, where, DagRun("validate_images", animal))
             validate.publish(result, where)
         job = replace(world, settings=where).job("crossed")
-        promote.run(job, compare.run(job, [transfer.run(job, "EfficientNetLite0")]))
+        compared = compare.run(job, [transfer.run(job, "EfficientNetLite0")])
+        promote.run(job, compared, decide.run(job, compared))
         return job
 
 
