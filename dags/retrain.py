@@ -1,13 +1,12 @@
 """Retrains one animal's classifier: `retrain_<animal>` for each table of animals.toml."""
 
-from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from approval import Approval, answer
 from defaults import EVERY_DAG, TAG, at, dag_run_of, dataset_asset, form, model_asset, queue
+from stages import job_of, read, report, stage
 
 from ml import animals, settings
 from ml.animals import Animal
@@ -31,34 +30,6 @@ Work that an earlier run did for the same photos and settings is not done again,
 nothing has changed at all, every task is skipped.
 """
 ANY = "none_failed_min_one_success"
-
-
-def stage(name: str, does: str, unless: tuple[str, Any] | None = None, skip_on: Any = (), **options: Any) -> Any:
-    """Return a task that runs `ml.stages.<name>` on the job and on the results that it is called with.
-
-    A mapped one takes its result by the name `result`, and what it is mapped over by the name `each`.
-
-    Args:
-        does: what the task's page says of it.
-        unless: a param and the value at which the stage is not wanted; then the task is skipped.
-        skip_on: errors at which it is skipped too, with their message: the other stages go on.
-    """
-
-    @task(task_id=name, doc_md=does, queue=queue(name), **options)
-    def run(job: dict[str, Any], *results: Any, result: Any = None, each: Any = None) -> dict[str, Any]:
-        if unless and job["params"][unless[0]] == unless[1]:
-            raise AirflowSkipException(f"not wanted: see the param {unless[0]}, and the preset")
-        get_current_context()["each"] = each  # type: ignore[typeddict-unknown-key]  # for the label of a mapped task
-        told = [_read(value) for value in (*results, result, each) if value is not None]
-        try:
-            found = import_module(f"ml.stages.{name}").run(_job(job), *told)
-        except skip_on as error:
-            raise AirflowSkipException(str(error)) from error
-        if found is None:
-            raise AirflowSkipException("there is nothing to do for it in this run")
-        return found.to_dict()
-
-    return run
 
 
 def retrain(animal: Animal, preset: str) -> None:
@@ -95,7 +66,7 @@ def retrain(animal: Animal, preset: str) -> None:
                 raise AirflowSkipException("not wanted: see the param tune_mode, and the preset")
             from ml.stages import search
 
-            return search.searches(_job(job))
+            return search.searches(job_of(job))
 
         @task
         def chosen_copies(job: dict[str, Any], tuned: dict[str, Any]) -> list[int]:
@@ -115,7 +86,7 @@ def retrain(animal: Animal, preset: str) -> None:
             """Train the winner on all photos, check it, and make it champion, if it is to be."""
             from ml.stages import promote
 
-            return promote.run(_job(job), _read(comparison), _read(decision), answer(said)).to_dict()
+            return promote.run(job_of(job), read(comparison), read(decision), answer(said)).to_dict()
 
         @task(outlets=[model_asset(name)])
         def announce(promoted: dict[str, Any]) -> None:
@@ -125,15 +96,6 @@ def retrain(animal: Animal, preset: str) -> None:
             told = {key: promoted["metrics"][key] for key in ("cv_accuracy_mean", "selected_accuracy")}
             event = get_current_context()["outlet_events"][model_asset(name)]
             event.extra = {"summary": promoted["summary"], "dataset": promoted["digest"]} | told
-
-        @task
-        def report(job: dict[str, Any] | None, results: Sequence[Any]) -> None:
-            """Write the report and close the MLflow run, however the stages ended."""
-            from ml.stages import report
-
-            if job is None:
-                raise AirflowSkipException("there is no MLflow run to report on: see the log of prepare")
-            report.run(_job(job), _read(results))
 
         job = prepare()
         explored = stage("explore", "Draw t-SNE maps of pixels and of features.", skip_on=MissingWeightsError)(job)
@@ -177,29 +139,9 @@ def retrain(animal: Animal, preset: str) -> None:
         # As a teardown it runs whatever happened, and hides no failure: it has no say in the DAG run's state.
         told = [explored, lowest, small, tuned, regularised, augmented, transferred, finetuned, averaged]
         told += [compared, seen, decided, promoted, crossed]
-        [regularised, seen, crossed] >> report(job, told).as_teardown()
+        [regularised, seen, crossed] >> report()(job, told).as_teardown()
 
     retrain_animal()
-
-
-def _job(values: dict[str, Any]) -> Any:
-    from ml.stages.job import Job
-
-    return Job.from_dict(values, settings.read())
-
-
-def _read(value: Any) -> Any:
-    """Return the stage result in an XCom, or those in several, mapped or not; `None` where a task didn't end well."""
-    from ml.results import StageResult
-
-    if isinstance(value, dict):
-        return StageResult.from_dict(value)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        results: list[Any] = []
-        for each in map(_read, value):
-            results += each if isinstance(each, list) else [each] if each else []
-        return results
-    return value
 
 
 for one in animals.read(settings.read().animals).values():

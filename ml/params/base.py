@@ -3,9 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ml.errors import ParameterError
+
+FORCE = Field(
+    False,
+    title="Compute again",
+    description="Don't reuse what an earlier run found for the same photos and settings.",
+)
+"""The param `force`, of the DAGs that train."""
 
 
 class Params(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from ml.params.base import Params
+from ml.params.base import FORCE, Params
 from ml.params.retrain import PresetName
 
 RecipeName = Literal["imle", "dcgan"]
@@ -75,11 +75,7 @@ class GanParams(Params):
         description="Another seed gives another GAN from the same photos. With the steps given, the same seed gives "
         "the same one again.",
     )
-    force: bool = Field(
-        False,
-        title="Compute again",
-        description="Don't reuse what an earlier run found for the same photos and settings.",
-    )
+    force: bool = FORCE
 
     def settled(self) -> Self:
         """Return these choices with what is left to the preset filled in; minutes only if there are no steps either."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field
 
-from ml.params.base import Params
+from ml.params.base import FORCE, Params
 
 BackboneName = Literal[
     "EfficientNetLite0",
@@ -98,11 +98,7 @@ class RetrainParams(Params):
     map_photos: int = Field(
         1000, ge=20, le=20_000, title="Photos on the t-SNE map", description="All of the animal, others drawn evenly."
     )
-    force: bool = Field(
-        False,
-        title="Compute again",
-        description="Don't reuse what an earlier run found for the same photos and settings.",
-    )
+    force: bool = FORCE
     baseline_epochs: int = Field(
         30,
         ge=1,

@@ -1,7 +1,6 @@
 """Crops: the photos of the animal, cut around it so that all show it at the same place and size."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
@@ -22,7 +21,6 @@ from ml.models.backbones import CUTS, build_backbone
 from ml.results import StageResult
 from ml.stages.job import Findings, GanJob, perform
 from ml.tracking import RegisteredVersion, StageRun
-from ml.tracking.stage_run import TAG
 
 STAGE, BOXES = "crops", "boxes"
 BACKBONE = "EfficientNetLite0"
@@ -122,7 +120,7 @@ def key(job: GanJob) -> str:
     Raises:
         DataError: there is none yet.
     """
-    run_id = job.tracker.client.get_run(job.parent).data.tags.get(f"{TAG}stage.{STAGE}")
+    run_id = job.tracker.linked(job.parent, STAGE)
     if run_id is None:
         raise DataError(f"No crops of {job.animal} in this DAG run yet. Run the task {STAGE} first.")
     return run_id
@@ -165,8 +163,7 @@ class _Classifier:
 
     @classmethod
     def load(cls, job: GanJob, champion: RegisteredVersion) -> "_Classifier":
-        padding = json.loads(champion.tags["padding"])
-        return cls(job.tracker.load_model(champion), tuple(padding) if padding else None)
+        return cls(job.tracker.load_model(champion), champion.padding)
 
     def attention(self, photos: list[np.ndarray]) -> list[tuple[float, float]]:
         """Return the middle of what it looks at in each photo, as shares of its width and height."""

@@ -1,6 +1,5 @@
 """The champions on each other's photos: how often a tiger is taken for a fox, and so on."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def _says(job: Job, champion: RegisteredVersion, table: pd.DataFrame, dataset: D
         from ml.stages.final import predict  # takes TensorFlow along
 
         log.info("%s was not trained with %d photos of %s: it judges them now", champion.uri, new.sum(), dataset.animal)
-        model, padding = job.tracker.load_model(champion), json.loads(champion.tags["padding"])
+        model, padding = job.tracker.load_model(champion), champion.padding
         said[new] = predict(model, dataset, mine.index.to_numpy()[new], padding)
     return said
 

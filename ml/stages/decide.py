@@ -3,7 +3,6 @@
 Nothing is changed here: `promote` does that, after a person has agreed where one is to be asked.
 """
 
-import json
 import logging
 from pathlib import Path
 
@@ -103,7 +102,7 @@ def champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion) 
 
         log.info("%d photos are new to the champion, version %s: it judges them now", new.sum(), champion.version)
         indices = np.flatnonzero(job.dataset.rows.sha256.isin(both.sha256[new]))
-        model, padding = job.tracker.load_model(champion), json.loads(champion.tags["padding"])
+        model, padding = job.tracker.load_model(champion), champion.padding
         answers = predict(model, job.dataset, indices, padding)
         said = dict(zip(job.dataset.rows.sha256.iloc[indices], answers, strict=True))
         both["champion"] = both.champion.fillna(both.sha256.map(said))

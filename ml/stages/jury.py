@@ -1,6 +1,5 @@
 """The champions of all animals as one network, which computes what they have in common once."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,5 +79,4 @@ def champions(settings: Settings, tracker: Tracker) -> dict[str, RegisteredVersi
 
 def _canvas(model: keras.Model, champion: RegisteredVersion) -> Canvas:
     height, width = model.input_shape[1:3]
-    padding = json.loads(champion.tags["padding"])
-    return Canvas(height, width, tuple(padding) if padding else None)
+    return Canvas(height, width, champion.padding)

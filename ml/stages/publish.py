@@ -1,6 +1,5 @@
 """Publication: the generator becomes a registered model, and the champion unless the champion clearly draws better."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from ml.stages.job import Findings, GanJob, perform
 from ml.tracking import CHALLENGER, CHAMPION, StageRun
 
 STAGE = "publish"
-
-log = logging.getLogger(__name__)
 
 
 def run(job: GanJob, trained: StageResult) -> StageResult:

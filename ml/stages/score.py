@@ -4,7 +4,6 @@ The real ones are of the fold that neither the generator nor the judge has seen,
 judge is another network than the one that the discriminator looks through, which flatters what it has trained.
 """
 
-import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -119,7 +118,7 @@ def _said_by_judge(job: GanJob, shown: Kinds, real: Crops) -> Kinds:
 
 
 def _said_by_champion(job: GanJob, champion: RegisteredVersion, shown: Kinds) -> Kinds:
-    model, padding = job.tracker.load_model(champion), json.loads(champion.tags["padding"])
+    model, padding = job.tracker.load_model(champion), champion.padding
     height, width = model.input_shape[1:3]
     return {kind: drawn.said(model, images, height, width, padding)[:, 0] for kind, images in shown.items()}
 

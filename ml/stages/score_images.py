@@ -29,7 +29,7 @@ from ml.results import DagRun, StageResult
 from ml.settings import Settings
 from ml.stages import drift, score_report
 from ml.stages.jury import BATCH, Jury, champions
-from ml.tracking import StageRun, Tracker, work_key
+from ml.tracking import Tracker, work_key
 
 STAGE = "score_images"
 EXAMPLES = 500
@@ -69,7 +69,8 @@ def run(
             log.info(
                 "an earlier try scored %d of %d photos; it goes on there", work.n_done * scores.CHUNK, work.n_photos
             )
-        with _recorded(tracker, dag_run or DagRun("menagerie score", work.started), key, params) as stage:
+        recorded = dag_run or DagRun("menagerie score", work.started)
+        with tracker.closing(tracker.open_run(STAGE, recorded, key, params.model_dump())) as stage:
             stage.tag("folder", str(root))
             stage.tag("champions", ", ".join(f"{name} {champion.version}" for name, champion in judges.items()))
             speed = _score(work, root, Jury.assemble(judges, tracker), params.seed, heard)
@@ -92,20 +93,6 @@ def _alone(folder: Path) -> Iterator[None]:
         raise ServiceError(
             f"The same photos are being scored by another process (it holds {folder / 'lock'})."
         ) from error
-
-
-@contextmanager
-def _recorded(tracker: Tracker, dag_run: DagRun, key: str, params: ScoreParams) -> Iterator[StageRun]:
-    """Open the MLflow run of the scoring; it ends FINISHED or, with the error as its reason, FAILED."""
-    run_id = tracker.open_run(STAGE, dag_run, key, params.model_dump())
-    run = StageRun(tracker.client, run_id, tracker.client.get_run(run_id).info.experiment_id)
-    try:
-        with run.telling():
-            yield run
-    except BaseException as error:
-        tracker.close_run(run_id, False, f"{type(error).__name__}: {error}")
-        raise
-    tracker.close_run(run_id, True)
 
 
 def _score(work: Unfinished, root: Path, jury: Jury, seed: int, heard: Callable[[int, int], None]) -> float:

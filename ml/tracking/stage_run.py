@@ -1,5 +1,6 @@
 """An open run of one stage, and the calls that write to it."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -34,6 +35,12 @@ class RegisteredVersion:
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def padding(self) -> tuple[int, int, int] | None:
+        """How a classifier takes its photos: the colour around them; `None` if they are stretched."""
+        red_green_blue = json.loads(self.tags["padding"])
+        return tuple(red_green_blue) if red_green_blue else None
 
 
 class StageRun:

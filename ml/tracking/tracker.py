@@ -159,14 +159,20 @@ class Tracker:
                 DESCRIPTION: described,
             }
             run_id = self.client.create_run(experiment, run_name=stage, tags=tags).info.run_id
-        run = StageRun(self.client, run_id, experiment)
+        with self.closing(run_id) as run:
+            yield run
+
+    @contextmanager
+    def closing(self, run_id: str) -> Iterator[StageRun]:
+        """Write to an open run and tell how far it is; it ends FINISHED or, with the error as its reason, FAILED."""
+        run = StageRun(self.client, run_id, self.client.get_run(run_id).info.experiment_id)
         try:
             with run.telling():
                 yield run
         except BaseException as error:
             self.close_run(run_id, False, f"{type(error).__name__}: {error}")
             raise
-        self.client.set_terminated(run_id, "FINISHED")
+        self.close_run(run_id, True)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         log_batch(self.client, run_id, [(name, value, 0) for name, value in metrics.items()])
@@ -178,6 +184,10 @@ class Tracker:
     def link(self, parent: str, result: StageResult) -> None:
         """Note under the parent run which run holds the stage's outcome, so that reused ones are found too."""
         self.client.set_tag(parent, f"{TAG}stage.{result.stage}", result.run_id)
+
+    def linked(self, parent: str, stage: str) -> str | None:
+        """Return the run that holds a stage's outcome, if it was noted under the parent run."""
+        return self.client.get_run(parent).data.tags.get(f"{TAG}stage.{stage}")
 
     def read_table(self, run_id: str, name: str) -> pd.DataFrame:
         """Return `tables/<name>.csv` of a run."""
