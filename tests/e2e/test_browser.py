@@ -82,6 +82,14 @@ def trigger(browser: Any, running: Settings) -> str:
     return str(browser.url)
 
 
+def shown(element: Any, milliseconds: int = 10_000) -> bool:
+    try:
+        element.wait_for(timeout=milliseconds)
+    except playwright.TimeoutError:
+        return False
+    return True
+
+
 def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) -> None:
     run = trigger(browser, running)
 
@@ -94,8 +102,9 @@ def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) ->
     assert 0 <= share <= 1
 
     page.get_by_text("approve or reject its model").click(timeout=TASK)
-    browser.locator("a[href*='/tasks/approve/required_actions']").first.click(timeout=TASK)  # it may be about to ask
-    browser.get_by_text("accuracy on balanced draws").wait_for()
+    card = browser.get_by_text("accuracy on balanced draws")
+    while not shown(card):  # until it asks, Airflow leads to the task's logs
+        browser.goto(f"{run}/tasks/approve/required_actions")
     browser.get_by_test_id("hitl-option-Approve").click()
     browser.get_by_text("response successful").first.wait_for()
 
