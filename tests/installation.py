@@ -4,9 +4,14 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ml.data.sample import draw_samples
+
+T = TypeVar("T")
 
 MENAGERIE = str(Path(sys.executable).with_name("menagerie"))
 
@@ -32,6 +37,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait(condition: Callable[[], T], seconds: float = 120.0, every: float = 0.1) -> T:
+    """Return what `condition` says as soon as that counts as true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(every)
+    return found
 
 
 def menagerie(environment: dict[str, str], *arguments: str) -> str:

@@ -1,19 +1,15 @@
 """Whole DAG runs in one process, by `dag.test()`: tasks, XComs, mapping, skips and teardown, without a scheduler."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_airflow import make_airflow, results_of
 from listeners import mailbox, webhook
 
 from ml.data.sample import draw_samples
 from ml.tracking import Tracker
 
-DAGS = Path(__file__).resolve().parents[2] / "dags"
 ANIMALS = '[elephant]\npositives = ["elephant/*"]\nnegatives = ["*/*"]\ngan = true\n'
 PROGRAM = """
 import json, sys, threading, time, traceback
@@ -41,10 +37,11 @@ def approve():
                     body = session.get(HITLDetail, asked.id).body
                     update_hitl_detail(asked.dag_id, asked.run_id, asked.task_id, said, user, session)
                     session.commit()
-                    print("ASKED", json.dumps(body), flush=True)
+                    questions.append(body)
         except Exception:
             traceback.print_exc()  # SQLite may be locked: once more
 
+questions = []
 threading.Thread(target=approve, daemon=True).start()
 for dag_id, conf in json.loads(sys.argv[2]):
     run = bag.dags[dag_id].test(run_conf=conf)
@@ -52,6 +49,8 @@ for dag_id, conf in json.loads(sys.argv[2]):
     for instance in run.get_task_instances():
         states.setdefault(instance.task_id, []).append(str(instance.state))
     print("RESULT", json.dumps({"state": str(run.state), "tasks": states}))
+for asked in questions:
+    print("RESULT", json.dumps({"asked": asked}))
 """
 
 
@@ -60,33 +59,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = tmp_path_factory.mktemp("airflow")
     draw_samples(home / "drawings", per_class=15, others=4)
     (home / "animals.toml").write_text(ANIMALS)
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(home / "airflow"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-        "MENAGERIE_HOME": str(home),
-        "MENAGERIE_ANIMALS": str(home / "animals.toml"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    subprocess.run(["airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
-    return environment
+    return make_airflow(home, MENAGERIE_ANIMALS=str(home / "animals.toml"))
 
 
 def run(environment: dict[str, str], *dags: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run DAGs one after the other; return the state of each run, and of its tasks."""
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(DAGS), json.dumps(dags)],
-        env=environment,
-        cwd=environment["MENAGERIE_HOME"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    results = [json.loads(line[7:]) for line in ended.stdout.splitlines() if line.startswith("RESULT ")]
-    assert len(results) == len(dags), ended.stdout[-3000:] + ended.stderr[-3000:]
-    asked = [json.loads(line[6:]) for line in ended.stdout.splitlines() if line.startswith("ASKED ")]
-    return [*results, *({"asked": body} for body in asked)]
+    """Run DAGs one after the other; return the state of each run, and of its tasks, then what was asked meanwhile."""
+    return results_of(PROGRAM, dags, environment)
 
 
 def decision(environment: dict[str, str]) -> str:

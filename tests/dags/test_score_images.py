@@ -1,13 +1,10 @@
 """A scoring in Airflow, by `dag.test()`: what is found, and the validation that is asked for where photos drift."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_airflow import make_airflow, results_of
 from world import ANIMAL, make_settings
 
 from ml.data.sample import draw_samples
@@ -17,7 +14,6 @@ from ml.results import DagRun
 from ml.stages import prepare, validate
 from ml.tracking import CHAMPION
 
-DAGS = Path(__file__).resolve().parents[2] / "dags"
 PROGRAM = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -54,16 +50,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_validation_follows_a_drift_if_asked_for(home: Path, fill: Callable[[Path, dict[str, int]], Path]) -> None:
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(home / "airflow"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-        "MENAGERIE_HOME": str(home),
-        "MENAGERIE_PHOTOS": str(home / "drawings"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    subprocess.run(["airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
     clouds = str(fill(home / "clouds", {".": 30}))
     runs = [
         ("validate_images", {}),  # makes it known to Airflow
@@ -71,17 +57,7 @@ def test_validation_follows_a_drift_if_asked_for(home: Path, fill: Callable[[Pat
         ("score_images", {"photos": clouds, "validate_on_drift": False}),
         ("score_images", {"photos": clouds, "validate_on_drift": True}),
     ]
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(DAGS), json.dumps(runs)],
-        env=environment,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    results = [json.loads(line[7:]) for line in ended.stdout.splitlines() if line.startswith("RESULT ")]
-    assert len(results) == 5, ended.stdout[-3000:] + ended.stderr[-3000:]
-    _, alike, unasked, asked, notes = results
+    _, alike, unasked, asked, notes = results_of(PROGRAM, runs, make_airflow(home))
     assert alike == {"score": "success", "drifted": "success", "validate": "skipped"}
     assert unasked == alike
     assert asked == {"score": "success", "drifted": "success", "validate": "success"}

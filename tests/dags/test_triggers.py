@@ -1,14 +1,8 @@
 """The Trigger form from a terminal and by REST: what is out of its range is refused before anything runs."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from in_airflow import make_airflow, results_of
 
-DAGS = Path(__file__).resolve().parents[2] / "dags"
 ANIMALS = '[elephant]\npositives = ["elephant/*"]\nnegatives = ["*/*"]\n'
 WRONG = {
     "retrain_elephant": [
@@ -28,7 +22,7 @@ import contextlib, io, json, sys
 from airflow.cli import cli_parser
 from airflow.api_fastapi.app import create_app
 from fastapi.testclient import TestClient
-wrong, right = json.loads(sys.argv[1])
+wrong, right = json.loads(sys.argv[2])
 
 def by_terminal(*words):
     arguments = cli_parser.get_parser().parse_args(["dags", *words])
@@ -65,30 +59,13 @@ print("RESULT", json.dumps([answers, runs, taken]))
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = tmp_path_factory.mktemp("airflow")
     (home / "animals.toml").write_text(ANIMALS)
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(home / "airflow"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "true",
-        "MENAGERIE_HOME": str(home),
-        "MENAGERIE_ANIMALS": str(home / "animals.toml"),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    subprocess.run(["airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
-    return environment
+    return make_airflow(
+        home, MENAGERIE_ANIMALS=str(home / "animals.toml"), AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="true"
+    )
 
 
 def test_a_wrong_value_is_refused_and_nothing_runs_a_right_one_is_taken(environment: dict[str, str]) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([WRONG, RIGHT])],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    results = [json.loads(line[7:]) for line in ended.stdout.splitlines() if line.startswith("RESULT ")]
-    assert results, ended.stdout[-3000:] + ended.stderr[-3000:]
-    ((answers, runs, taken),) = results
+    ((answers, runs, taken),) = results_of(PROGRAM, [WRONG, RIGHT], environment)
     assert len(answers) == sum(map(len, WRONG.values()))
     for dag, (name,), said, status, text in answers:
         assert f"Invalid input for param {name}" in said, (dag, said)

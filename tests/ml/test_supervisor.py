@@ -4,8 +4,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+import installation
 import pytest
 
 from ml import supervisor
@@ -29,11 +31,7 @@ Programs = Mapping[str, Sequence[str]]
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
-def wait(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+wait = partial(installation.wait, seconds=15, every=0.02)
 
 
 def complaint(process: "subprocess.Popen[bytes]") -> bytes:

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from installation import wait
 from PIL import Image, ImageSequence
 from world import World
 
@@ -113,11 +113,8 @@ def test_a_killed_process_goes_on_and_draws_what_an_undisturbed_one_draws(tmp_pa
     paths = os.pathsep.join([str(here.parent), str(here.parents[2]), str(here.parents[3])])
     killed = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, killed], env=os.environ | {"PYTHONPATH": paths})
-    deadline = time.monotonic() + 300
-    while not (killed / gan.CHECKPOINT).exists():
-        assert process.poll() is None, "it ended by itself"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait(lambda: (killed / gan.CHECKPOINT).exists() or process.poll() is not None, 300, 0.01)
+    assert process.poll() is None, "it ended by itself"
     process.send_signal(signal.SIGKILL)
     process.wait()
 
