@@ -104,7 +104,7 @@ def reliability_bins(
     `positive_rate`, and `rate_low`, `rate_high`, the rate's 95 % Wilson interval.
     """
     weights = np.ones(len(labels)) if weights is None else weights
-    places = np.minimum((probabilities * bins).astype(int), bins - 1)
+    places = _bin(probabilities, bins)
     rows = []
     for place in np.unique(places[weights > 0]):
         inside = (places == place) & (weights > 0)
@@ -127,8 +127,26 @@ def expected_calibration_error(
     A bin (see `reliability_bins`) counts as much as it has photos. It is taken on the probability of the
     animal, not on the confidence in the class chosen.
     """
-    table = reliability_bins(labels, probabilities, weights, bins)
-    return float(np.average((table.mean_probability - table.positive_rate).abs(), weights=table.n))
+    weights = np.ones(len(labels)) if weights is None else weights
+    beyond = weights * (probabilities - labels)
+    return float(np.abs(np.bincount(_bin(probabilities, bins), beyond)).sum() / weights.sum())
+
+
+def calibration_error_by_chance(
+    probabilities: FloatArray, weights: FloatArray, seed: int, bins: int = CALIBRATION_BINS, redraws: int = 200
+) -> float:
+    """What `expected_calibration_error` would be on average if the probabilities were exactly right.
+
+    It is above 0, as photos are few. Truths are drawn anew from the probabilities (consistency resampling: Bröcker &
+    Smith 2007, "Increasing the reliability of reliability diagrams").
+    """
+    random = np.random.default_rng(seed)
+    truths = (random.random(len(probabilities)) < probabilities for _ in range(redraws))
+    return float(np.mean([expected_calibration_error(truth, probabilities, weights, bins) for truth in truths]))
+
+
+def _bin(probabilities: FloatArray, bins: int) -> IntArray:
+    return np.minimum((probabilities * bins).astype(int), bins - 1)
 
 
 def confusion_matrix(
@@ -194,6 +212,7 @@ def evaluate(
         "cv_all_balanced_accuracy": float((correct[labels].mean() + correct[~labels].mean()) / 2),
         "cv_brier": brier_score(labels, probabilities, weights),
         "cv_ece": expected_calibration_error(labels, probabilities, weights),
+        "cv_ece_by_chance": calibration_error_by_chance(probabilities, weights, seed),
         "n_photos": float(len(labels)),
         "n_positives": float(labels.sum()),
     }

@@ -131,11 +131,14 @@ def roc_curve(labels: BoolArray, probabilities: FloatArray, weights: FloatArray,
 
 
 @house_style
-def reliability_diagram(bins: pd.DataFrame, brier: float, calibration_error: float, animal: str) -> Figure:
+def reliability_diagram(
+    bins: pd.DataFrame, brier: float, calibration_error: float, by_chance: float, animal: str
+) -> Figure:
     """What the probabilities promise against what happens.
 
-    `bins` is the table of `classification.reliability_bins`.     Above, the share of the animal in each bin
-    with its 95 % interval; below, how many photos the bin holds.
+    `bins` is the table of `classification.reliability_bins`, `by_chance` the calibration error to be expected if every
+    promise were kept. Above, the share of the animal in each bin with its 95 % interval; below, how many photos the bin
+    holds.
     """
     n = bins.n.sum()
     figure = new_figure(5.4, f"Are the probabilities of {animal} to be believed? {photos(n)}")
@@ -152,7 +155,7 @@ def reliability_diagram(bins: pd.DataFrame, brier: float, calibration_error: flo
         elinewidth=1.4,
         label="photos of one bin, 95 % interval",
     )
-    above.set_title(f"expected calibration error {calibration_error:.3f}, Brier score {brier:.3f}")
+    above.set_title(f"calibration error {calibration_error:.3f} (by chance {by_chance:.3f}), Brier score {brier:.3f}")
     above.set(ylabel=f"share that is {animal}", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
     above.legend(loc="upper left")
     width = bins.high - bins.low

@@ -130,7 +130,8 @@ def _draw(
     run.figure("confusion_matrix", figures.confusion_matrix(matrices, animal))
     run.figure("roc_curve", figures.roc_curve(labels, probabilities, weights, animal))
     bins = classification.reliability_bins(labels, probabilities, weights)
-    run.figure("reliability", figures.reliability_diagram(bins, metrics["cv_brier"], metrics["cv_ece"], animal))
+    numbers = [metrics[f"cv_{name}"] for name in ("brier", "ece", "ece_by_chance")]
+    run.figure("reliability", figures.reliability_diagram(bins, *numbers, animal))
 
     wrong = np.flatnonzero((probabilities >= classification.THRESHOLD) != labels)
     rows = dataset.training.iloc[wrong]

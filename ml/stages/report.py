@@ -69,6 +69,7 @@ NUMBERS = {
     "cv_accuracy_high": "to",
     "cv_roc_auc_mean": "ROC-AUC",
     "cv_ece": "calibration error",
+    "cv_ece_by_chance": "by chance",
     "train_accuracy_mean": "accuracy in training",
     "cv_all_roc_auc": "ROC-AUC, all",
     "cv_all_average_precision": "average precision, all",

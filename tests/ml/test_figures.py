@@ -76,9 +76,9 @@ def test_reliability_diagram():
         [(0.0, 0.1, 40.0, 0.03, 0.05, 0.01, 0.16), (0.9, 1.0, 0.4, 0.97, 1.0, 0.2, 1.0)],
         columns=["low", "high", "n", "mean_probability", "positive_rate", "rate_low", "rate_high"],
     )
-    figure = figures.reliability_diagram(bins, brier=0.0214, calibration_error=0.0317, animal="fox")
+    figure = figures.reliability_diagram(bins, brier=0.0214, calibration_error=0.0317, by_chance=0.0284, animal="fox")
     rendered(figure)
-    assert "expected calibration error 0.032, Brier score 0.021" in texts(figure)
+    assert "calibration error 0.032 (by chance 0.028), Brier score 0.021" in texts(figure)
     assert "<1" in texts(figure)
 
 

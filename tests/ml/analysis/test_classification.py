@@ -98,6 +98,15 @@ def test_calibration_of_a_model_that_keeps_its_promises_and_of_one_that_does_not
     assert classification.brier_score(labels, np.full(20_000, 0.5)) == 0.25
 
 
+def test_the_calibration_error_by_chance_is_what_honest_probabilities_show_and_falls_with_their_number():
+    rng = np.random.default_rng(1)
+    few, many = (rng.random(n) for n in (200, 20_000))
+    shown = [classification.expected_calibration_error(rng.random(200) < few, few) for _ in range(200)]
+    by_chance = classification.calibration_error_by_chance(few, np.ones(200), seed=0)
+    assert by_chance == pytest.approx(np.mean(shown), rel=0.1)
+    assert classification.calibration_error_by_chance(many, np.ones(20_000), seed=0) < by_chance / 5
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1000))
 def test_reliability_bins_hold_every_photo_once_and_weights_count_like_copies(seed):
@@ -146,6 +155,7 @@ def test_evaluate_is_perfect_for_the_truth_and_names_its_metrics():
         "cv_all_balanced_accuracy": 1.0,
         "cv_brier": 0.0,
         "cv_ece": 0.0,
+        "cv_ece_by_chance": 0.0,
         "n_photos": 340.0,
         "n_positives": 40.0,
     }

@@ -77,7 +77,7 @@ def test_every_photo_is_judged_by_a_fold_that_does_not_know_it(done: Run) -> Non
 def test_metrics_have_the_names_that_users_compare(done: Run) -> None:
     accuracy = {"cv_accuracy_mean", "cv_accuracy_std", "cv_accuracy_low", "cv_accuracy_high", "cv_roc_auc_mean"}
     everything = {"cv_all_roc_auc", "cv_all_average_precision", "cv_all_balanced_accuracy"}
-    expected = accuracy | everything | {"cv_brier", "cv_ece", "train_accuracy_mean", "overfit_gap"}
+    expected = accuracy | everything | {"cv_brier", "cv_ece", "cv_ece_by_chance", "train_accuracy_mean", "overfit_gap"}
     for name in ("baseline", "transfer"):
         logged = done.job.tracker.client.get_run(done.results[name].run_id).data.metrics
         assert expected <= logged.keys()
