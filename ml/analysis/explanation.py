@@ -27,13 +27,14 @@ def grad_cam(model: keras.Model, images: Photos, layer: str | None = None) -> Fl
 
     Grad-CAM (Selvaraju et al., ICCV 2017, section 3) of the log-odds of the animal, on the map of `layer` (default: the
     last map), with each gradient where it is instead of their average (HiResCAM: Draelos & Carin 2020). Where maps are
-    averaged the two are the same; where they are flattened only the latter shows the places that count. Of an average
-    of classifiers it is the mean over them. The strongest place of each photo is 1; a photo is all 0 where nothing
+    averaged the two are the same; where they are flattened only the latter shows the places that count. In an average
+    of classifiers each counts by its weight. The strongest place of each photo is 1; a photo is all 0 where nothing
     speaks for the animal.
 
     Raises `ParameterError` for a layer that has no map, or a network that ends otherwise.
     """
-    heat = np.maximum(np.mean([_evidence(member, images, layer) for member in _members(model)], axis=0), 0)
+    evidence = [weight * _evidence(member, images, layer) for member, weight in _members(model)]
+    heat = np.maximum(np.sum(evidence, axis=0), 0)
     strongest = heat.max(axis=(1, 2), keepdims=True)
     return np.divide(heat, strongest, out=np.zeros_like(heat), where=strongest > 0)
 
@@ -91,9 +92,11 @@ def _evidence(model: keras.Model, images: Photos, layer: str | None) -> Floats:
     return np.concatenate(parts)
 
 
-def _members(model: keras.Model) -> list[keras.Model]:
-    """The classifiers within an average of them; a classifier is its only member."""
-    return [part for part in model.layers if isinstance(part, keras.Model) and part.output_shape[1:] == (1,)] or [model]
+def _members(model: keras.Model) -> list[tuple[keras.Model, float]]:
+    """The classifiers within an average of them, with their weights; a classifier is its only member."""
+    members = [part for part in model.layers if isinstance(part, keras.Model) and part.output_shape[1:] == (1,)]
+    weights = [part.scale for part in model.layers if isinstance(part, layers.Rescaling)]
+    return list(zip(members, weights, strict=True)) if members else [(model, 1.0)]
 
 
 def _open(model: keras.Model, shape: tuple[int, ...]) -> _Network:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -78,12 +80,16 @@ def test_for_averaged_maps_it_is_class_activation_mapping(images: np.ndarray, cl
     assert (model.predict(images, verbose=0) == 1).all()
 
 
-def test_of_an_average_it_is_the_mean_over_the_members(images: np.ndarray) -> None:
+@pytest.mark.parametrize(("weight", "right"), [(0.5, 0.5), (0.25, 0.25)])
+def test_in_an_average_every_member_counts_by_its_weight(
+    images: np.ndarray, tmp_path: Path, weight: float, right: float
+) -> None:
     images[:] = 200
-    both = build_average([looks_at(LEFT, "one", 2e-3), looks_at(RIGHT, "other", 1e-3)], [0.5, 0.5])
-    heat = explanation.grad_cam(both, images)
+    both = build_average([looks_at(LEFT, "one", 2e-3), looks_at(RIGHT, "other", 1e-3)], [0.5, weight])
+    both.save(tmp_path / "both.keras")
+    heat = explanation.grad_cam(keras.models.load_model(tmp_path / "both.keras"), images)
     assert np.allclose(heat[LEFT], 1)
-    assert np.allclose(heat[RIGHT], 0.5)
+    assert np.allclose(heat[RIGHT], right)
     assert np.isclose(heat.sum(), heat[LEFT].sum() + heat[RIGHT].sum())
 
 
