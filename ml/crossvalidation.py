@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ml import progress
-from ml.data.files import replacing
+from ml.data.files import remove, replacing
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ def cross_validate(folds: Sequence[int], checkpoints: Path, judge: Callable[[int
 
 def forget(checkpoints: Path) -> None:
     """Remove the checkpoints of work that is done."""
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    remove(checkpoints)
 
 
 def pool(folds: Sequence[Fold], n_photos: int) -> np.ndarray:

@@ -27,7 +27,8 @@ def environment(settings: Settings) -> dict[str, str]:
     threads = str(max(1, (os.cpu_count() or 1) // settings.parallelism))
     ours: dict[str, object] = {
         "MENAGERIE_HOME": settings.home,
-        "MENAGERIE_PHOTOS": settings.photos,
+        "MENAGERIE_PHOTOS": settings.root(),
+        "MENAGERIE_STORE": settings.store,
         "MENAGERIE_ANIMALS": settings.animals,
         "MENAGERIE_HOST": settings.host,
         "MENAGERIE_AIRFLOW_PORT": settings.airflow_port,

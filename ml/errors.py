@@ -29,4 +29,4 @@ class ServiceError(MenagerieError):
 
 
 class StorageError(MenagerieError):
-    """The disk is full or can't be written; room may be made later."""
+    """The disk or the object store is full, can't be reached or refuses; that may be mended later."""

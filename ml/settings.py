@@ -10,6 +10,7 @@ from ml.errors import ParameterError
 
 SMTP = re.compile(r"smtps?://[^/?\s]+(\?from=[^&\s]+)?")
 ADDRESS = re.compile(r"https?://[^/\s]+\S*|mailto:[^@\s]+@[^@\s]+")
+OBJECTS = re.compile(r"[a-z][a-z0-9]*://[^/\s]+(/(?!\.{1,2}(/|$))[^/]+)*")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -24,7 +25,7 @@ class Settings:
     home: Path
     """Everything that is written: photos fetched or drawn, manifests, caches, databases, logs."""
     photos: Path
-    """Root of the photo folders that are validated and trained on."""
+    """Root of the photo folders that are validated and trained on; if they are at `photos_url`, where they come to."""
     animals: Path
     """The table of animals."""
     host: str
@@ -39,6 +40,12 @@ class Settings:
     """How much a retraining tries unless told otherwise: see `ml.params`."""
     gpu_queue: str = "default"
     """The queue of the tasks that train; "default", Airflow's own, is that of all tasks."""
+    gpus: int | None = 1
+    """GPUs that one training may use at once; `None` is all of its machine's."""
+    photos_url: str = ""
+    """Where the photos are if not on a disk: in an object store, `s3://bucket/folder`."""
+    store: str = ""
+    """The object store of machines that have no volume in common: see `ml.data.store`."""
     notify: tuple[str, ...] = field(default=(), repr=False)
     """Whom failures and open questions are told: URLs that take a POST, and `mailto:` addresses."""
     smtp: str = field(default="smtp://localhost", repr=False)
@@ -69,6 +76,19 @@ class Settings:
         """Address of the MLflow server that the stack starts, unless `mlflow_uri` is another."""
         return _url(self.host, self.mlflow_port)
 
+    def root(self, named: str = "") -> str:
+        """Return where photos are, those at `named` or else these settings' own: an absolute path, or a URL.
+
+        Raises:
+            ParameterError: it is a URL of no object store.
+        """
+        address = named or self.photos_url or str(self.photos)
+        return _objects("A URL of photos", address) if "://" in address else str(self.local(address))
+
+    def local(self, address: str) -> Path:
+        """Return where on this machine the file or folder at `address` is, a path, or comes to from there, a URL."""
+        return _local(self.home, address)
+
     @property
     def cache(self) -> Path:
         return self.home / "cache"
@@ -82,16 +102,20 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings that `environment` (default: the process's own) describes.
 
     Raises:
-        ParameterError: a port or the parallelism is not a whole number in its range, or an address is none.
+        ParameterError: a port or another number is not a whole one in its range, or an address is none.
     """
     env = os.environ if environment is None else environment
     home = Path(env.get("MENAGERIE_HOME") or CHECKOUT / "var").absolute()
     host = env.get("MENAGERIE_HOST") or "127.0.0.1"
+    photos = env.get("MENAGERIE_PHOTOS") or str(home / "drawings")
+    photos_url = _objects("MENAGERIE_PHOTOS", photos) if "://" in photos else ""
     mlflow_port = _whole_number(env, "MENAGERIE_MLFLOW_PORT", 5000, 1, 65535)
     user = env.get("MLFLOW_TRACKING_USERNAME")
     return Settings(
         home=home,
-        photos=Path(env.get("MENAGERIE_PHOTOS") or home / "drawings").absolute(),
+        photos=_local(home, photos_url or photos),
+        photos_url=photos_url,
+        store=_objects("MENAGERIE_STORE", env["MENAGERIE_STORE"]) if env.get("MENAGERIE_STORE") else "",
         animals=Path(env.get("MENAGERIE_ANIMALS") or CHECKOUT / "animals.toml").absolute(),
         host=host,
         airflow_port=_whole_number(env, "MENAGERIE_AIRFLOW_PORT", 8080, 1, 65535),
@@ -100,6 +124,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
         preset=env.get("MENAGERIE_PRESET") or "standard",
         gpu_queue=env.get("MENAGERIE_GPU_QUEUE") or "default",
+        gpus=None if env.get("MENAGERIE_GPUS") == "all" else _whole_number(env, "MENAGERIE_GPUS", 1, 1, 64, ", or all"),
         notify=_addresses(env.get("MENAGERIE_NOTIFY") or ""),
         smtp=_smtp(env.get("MENAGERIE_SMTP") or "smtp://localhost"),
         airflow_page=env.get("MENAGERIE_AIRFLOW_PAGE", "").rstrip("/"),
@@ -113,10 +138,22 @@ def _url(host: str, port: int) -> str:
     return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
 
 
-def _whole_number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+def _local(home: Path, address: str) -> Path:
+    protocol, is_url, rest = address.partition("://")
+    return home / "mirrors" / protocol / rest if is_url else Path(address).expanduser().absolute()
+
+
+def _objects(name: str, text: str) -> str:
+    """Return the URL of objects, without a slash at its end."""
+    if not OBJECTS.fullmatch(url := text.rstrip("/")):
+        raise ParameterError(f"{name} must be such as s3://bucket/folder or gs://bucket/folder. Received: {text!r}")
+    return url
+
+
+def _whole_number(env: Mapping[str, str], name: str, default: int, low: int, high: int, besides: str = "") -> int:
     text = env.get(name) or str(default)
     if not text.isdecimal() or not low <= int(text) <= high:
-        raise ParameterError(f"{name} must be a whole number from {low} to {high}. Received: {name}={text!r}")
+        raise ParameterError(f"{name} must be a whole number from {low} to {high}{besides}. Received: {name}={text!r}")
     return int(text)
 
 

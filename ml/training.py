@@ -62,7 +62,8 @@ class FreshStart:
     """Sets a compiled model back to how it was, so that every fold starts alike and nothing is traced twice."""
 
     def __init__(self, model: keras.Model) -> None:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():  # on the devices that its weights are on
+            model.optimizer.build(model.trainable_variables)
         self._variables = [*model.variables, *model.optimizer.variables]
         self._values = [variable.numpy() for variable in self._variables]
 

@@ -1,4 +1,4 @@
-"""What tests share: pictures that look natural enough to be hashed, folders of them, a user without rights, an ear."""
+"""What tests share: pictures that look natural enough to be hashed, folders of them, buckets, a bare user, an ear."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from buckets import S3, Bucket, s3_server
 from PIL import Image
 
 from ml import progress
@@ -86,3 +87,18 @@ def unprivileged() -> Iterator[Callable]:
         for name in folders:
             Path(parent, name).chmod(0o700)
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An object store."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket; drivers find it by the variables of this test."""
+    for name, value in s3.variables.items():
+        monkeypatch.setenv(name, value)
+    return s3.make_bucket()

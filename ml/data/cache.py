@@ -1,16 +1,17 @@
 """What was computed once and is not computed again: decoded pixels, features and inner maps of frozen backbones.
 
 All are addressed by the photo's SHA-256, so that renamed, copied and shared photos cost nothing. Any file of the cache
-may be deleted; it is made again.
+may be deleted; it is made again. What another machine has put into the store that both share is not computed here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
 
+from ml.data import store
 from ml.data.files import replacing
 
 PART = 512
@@ -23,14 +24,23 @@ def put_pixels(folder: Path, sha256: str, pixels: np.ndarray) -> None:
         np.save(aside, pixels)
 
 
-def has_pixels(folder: Path, sha256: str) -> bool:
-    return _pixels_file(folder, sha256).exists()
+def kept_pixels(folder: Path) -> set[str]:
+    """Return the hashes of the photos whose pixels are kept, for all machines if there are several."""
+    shared = store.names(folder / "pixels")
+    return {Path(name).stem for name in ((folder / "pixels").glob("*/*.npy") if shared is None else shared)}
+
+
+def fetch_pixels(folder: Path, sha256: Iterable[str]) -> None:
+    """Bring here, many at a time, the pixels that other machines keep of these photos."""
+    store.fetch(*(_pixels_file(folder, name) for name in sha256))
 
 
 def get_pixels(folder: Path, sha256: str) -> np.ndarray | None:
     """Return the decoded photo, uint8 [H, W, 3], or `None` if it isn't kept."""
+    file = _pixels_file(folder, sha256)
+    store.fetch(file)
     try:
-        return np.load(_pixels_file(folder, sha256))
+        return np.load(file)
     except (FileNotFoundError, ValueError, EOFError):
         return None
 
@@ -39,10 +49,11 @@ def features(folder: Path, sha256: Sequence[str], compute: Callable[[list[int]],
     """Return the features of N photos, float32 [N, D], computing only those that `folder` lacks.
 
     `compute` gets the indices of the photos to compute, ascending, and returns their rows. Each call adds one file; a
-    lock makes a second process wait for the first one's rows instead of computing them too.
+    lock makes a second process on this machine wait for the first one's rows instead of computing them too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
+        store.fetch_folder(folder)
         kept: dict[str, np.ndarray] = {}
         for part in sorted(folder.glob("*.npz")):
             kept |= _rows_of(part)
@@ -65,6 +76,7 @@ def maps(folder: Path, sha256: Sequence[str], compute: Callable[[list[int], int]
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
+        store.fetch_folder(folder)
         kept: dict[str, np.ndarray] = {}
         for part in sorted(folder.glob("*.npy")):
             kept |= _mapped(part)

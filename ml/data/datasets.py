@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ml.data import cache, manifest, photos, scanning
+from ml.data import cache, manifest, mirror, photos, scanning
 from ml.errors import DataError
 
 Indices = Sequence[int] | np.ndarray | pd.Index
@@ -43,6 +43,7 @@ class Dataset:
         self, indices: Indices, height: int, width: int, padding: tuple[int, int, int] | None = None
     ) -> np.ndarray:
         """Return the photos at one size, uint8 [N, height, width, 3]: see `ml.data.photos.resize`."""
+        cache.fetch_pixels(self.cache, self.rows.sha256.iloc[np.asarray(indices, int)])
         images = np.empty((len(indices), height, width, 3), np.uint8)
         for place, index in enumerate(indices):
             images[place] = photos.resize(self.pixels(index), height, width, padding)
@@ -62,7 +63,7 @@ def load(animal: str, folder: Path, cache_folder: Path, digest: str | None = Non
 
 
 def _decode_again(row: pd.Series, cache_folder: Path) -> np.ndarray:
-    file = Path(row.root, row.path)
+    file = mirror.file(f"{row.root}/{row.path}")
     data = file.read_bytes() if file.is_file() else b""
     facts, pixels = photos.inspect(data)
     if pixels is None or scanning.sha256_of(data) != row.sha256:

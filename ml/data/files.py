@@ -1,11 +1,13 @@
 """Files that are whole or absent: written aside, then renamed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from ml.data import store
 from ml.errors import StorageError
 
 
@@ -13,13 +15,16 @@ from ml.errors import StorageError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which takes its place when the block ends well.
 
+    What machines share through an object store is put there first: see `ml.data.store`.
+
     Raises:
-        StorageError: the disk is full, or the folder can't be written.
+        StorageError: the disk is full, the folder can't be written, or the store doesn't take it.
     """
     aside = path.with_name(f".{uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
+        store.keep(aside, path)
         os.replace(aside, path)
     except OSError as error:
         raise StorageError(
@@ -29,3 +34,9 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and all in it, from the store that machines share too."""
+    shutil.rmtree(folder, ignore_errors=True)
+    store.remove(folder)

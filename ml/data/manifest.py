@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ml.animals import Animal
+from ml.data import store
 from ml.data.files import replacing
 from ml.data.splits import assign_folds, near_duplicate_groups
 from ml.errors import DataError
@@ -90,8 +91,10 @@ def digest(manifest: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(map(repr, lines)).encode()).hexdigest()[:16]
 
 
-def write(manifest: pd.DataFrame, root: Path, folder: Path) -> str:
-    """Write the manifest as `<digest>.parquet` in the animal's folder, with the photo root in it; return the digest."""
+def write(manifest: pd.DataFrame, root: str | Path, folder: Path) -> str:
+    """Write the manifest as `<digest>.parquet` in the animal's folder, with the root of its photos, a path or a URL;
+    return the digest.
+    """
     name = digest(manifest)
     with replacing(folder / f"{name}.parquet") as aside:
         manifest.assign(root=str(root)).to_parquet(aside)
@@ -100,6 +103,7 @@ def write(manifest: pd.DataFrame, root: Path, folder: Path) -> str:
 
 def publish(folder: Path, name: str, run_id: str = "") -> None:
     """Make the manifest `name` the accepted one; `run_id` is the MLflow run of its validation."""
+    store.fetch(folder / f"{name}.parquet")
     if not (folder / f"{name}.parquet").exists():
         raise DataError(f"No manifest {name} in {folder}. Run validate_images first.")
     with replacing(folder / "accepted.json") as aside:
@@ -123,12 +127,14 @@ def load(folder: Path, name: str) -> pd.DataFrame:
         DataError: there is none of this name.
     """
     file = folder / f"{name}.parquet"
+    store.fetch(file)
     if not re.fullmatch(r"[0-9a-f]{16}", name) or not file.exists():
         raise DataError(f"No manifest {name!r} at {file}. Run validate_images for {folder.name} first.")
     return pd.read_parquet(file)
 
 
 def _accepted(folder: Path) -> dict[str, str]:
+    store.fetch(folder / "accepted.json", anew=True)
     try:
         return json.loads((folder / "accepted.json").read_text())
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pandas as pd
 
-from ml.data import cache, photos
+from ml.data import cache, photos, store
 from ml.data.files import replacing
 from ml.errors import DataError
 
@@ -38,7 +38,8 @@ def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd
         raise DataError(
             f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))} in one folder a class."
         )
-    known = _known_facts(cache_folder)
+    facts, kept = _known_facts(cache_folder), cache.kept_pixels(cache_folder)
+    known = {sha256: facts[sha256] for sha256 in facts.keys() & kept}
     rows = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for row in pool.map(lambda path: _read(root, path, known, cache_folder), files):
@@ -86,7 +87,7 @@ def _read(root: Path, path: Path, known: dict[str, dict], cache_folder: Path) ->
         return _unread(name, f"it can't be read: {error.strerror}")
     sha256 = sha256_of(data)
     row = {"path": name, "sha256": sha256, "bytes": len(data)}
-    if sha256 in known and cache.has_pixels(cache_folder, sha256):
+    if sha256 in known:
         return row | known[sha256]
     facts, pixels = photos.inspect(data)
     if pixels is not None:
@@ -120,6 +121,7 @@ def _keep_facts(cache_folder: Path, decoded: pd.DataFrame) -> None:
 
 
 def _known_facts(cache_folder: Path) -> dict[str, dict]:
+    store.fetch(_facts_file(cache_folder), anew=True)
     try:
         table = pd.read_parquet(_facts_file(cache_folder), columns=["sha256", *FACTS]).astype(object)
     except (FileNotFoundError, ValueError):  # none yet, or cut short by a crash, or of an older version

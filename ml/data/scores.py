@@ -4,7 +4,6 @@ What is unfinished is one folder: the list of photos, and a file for each chunk 
 """
 
 import csv
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ml.data.files import replacing
+from ml.data import store
+from ml.data.files import remove, replacing
 
 CHUNK = 1024
 """Photos a chunk: what a killed scoring loses at most."""
@@ -43,6 +43,7 @@ class Unfinished:
     @classmethod
     def find(cls, folder: Path, key: str) -> "Unfinished | None":
         """Return what an earlier try of the same work left in `folder`, if anything."""
+        store.renew_folder(folder)
         try:
             stored = pq.read_metadata(folder / "photos.parquet")
         except FileNotFoundError:
@@ -54,7 +55,7 @@ class Unfinished:
     @classmethod
     def begin(cls, folder: Path, key: str, started: str, names: Sequence[bytes]) -> "Unfinished":
         """Begin anew: whatever was in `folder` is forgotten."""
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         table = pa.table({"name": pa.array(names, pa.binary())}).replace_schema_metadata(
             {"key": key, "started": started}
         )
@@ -88,7 +89,7 @@ class Unfinished:
             yield pd.read_parquet(self._chunk(number))
 
     def forget(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
 
     def _chunk(self, number: int) -> Path:
         return self.folder / f"chunk-{number:07d}.parquet"

@@ -15,6 +15,8 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from ml import devices
+from ml.devices import Devices
 from ml.errors import ParameterError
 from ml.models.head import LinearHead
 
@@ -87,6 +89,8 @@ class Batches(keras.utils.PyDataset):
         targets: float32 [N, C] of all photos, one a row where its class is.
         places: the photos to train on.
         shapes: of what crosses the cut, without N.
+        multiple: every batch has a multiple of this many photos, as Keras needs on several devices; the few that are
+            left over are other ones in each epoch.
     """
 
     def __init__(
@@ -97,18 +101,20 @@ class Batches(keras.utils.PyDataset):
         shapes: Sequence[tuple[int, ...]],
         batch_size: int,
         seed: int,
+        multiple: int = 1,
     ) -> None:
         super().__init__()
         self._views, self._targets, self._shapes, self._batch_size = views, targets, shapes, batch_size
         self._random = np.random.default_rng(seed)
         self._seen = self._random.integers(len(views), size=len(targets))
         self._order = self._random.permutation(places)
+        self._shown = len(places) // multiple * multiple
 
     def __len__(self) -> int:
-        return math.ceil(len(self._order) / self._batch_size)
+        return math.ceil(self._shown / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[tuple[NDArray[np.float32], ...], Floats]:
-        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        chosen = self._order[: self._shown][index * self._batch_size : (index + 1) * self._batch_size]
         turns = self._seen[chosen] % len(self._views)
         rows = np.stack([self._views[view][place] for view, place in zip(turns, chosen, strict=True)])
         return tuple(unpack(rows, self._shapes)), self._targets[chosen]
@@ -126,26 +132,42 @@ def build_tuner(
     weight_decay: float,
     label_smoothing: float,
     dropout: float,
+    seed: int,
+    on: Devices | None = None,
 ) -> keras.Model:
-    """The upper half and a softmax over the classes as one network to fit, compiled.
+    """The upper half and a softmax over the classes as one network to fit, compiled; on given devices, a copy of it.
 
     Input: what crosses the cut, a list. Output: logits [N, n_classes]. AdamW (Loshchilov & Hutter 2019) and label
-    smoothing (Szegedy 2016, section 7). Set its head with `start`, and fit it with the callback `CosineRate`.
+    smoothing (Szegedy 2016, section 7). Set its head with `start`, fit it with the callback `CosineRate`, and let the
+    upper half have what it learnt by `hand_over`.
     """
+    on = on or devices.default()
+    upper = on.copy(upper)
     upper.trainable = True
     for layer in upper.layers:
         if isinstance(layer, FROZEN):
             layer.trainable = False
-    # A built-in layer that standardises by given values, with which all features learn at one pace.
-    standard = layers.BatchNormalization(center=False, scale=False, epsilon=0, trainable=False, name=STANDARD)
-    features = layers.Dropout(dropout)(standard(upper.output))
-    model = keras.Model(upper.inputs, layers.Dense(n_classes, name=CLASSES)(features), name="tuner")
-    model.compile(
-        keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay),
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing),
-        metrics=["accuracy"],
-    )
+    with on.scope():
+        # A built-in layer that standardises by given values, with which all features learn at one pace. What comes
+        # after the features is as precise as the weights: it costs nothing.
+        exact = {"dtype": devices.FLOAT32}
+        standard = layers.BatchNormalization(
+            center=False, scale=False, epsilon=0, trainable=False, name=STANDARD, **exact
+        )
+        features = layers.Dropout(dropout, seed=seed, **exact)(standard(upper.output))
+        model = keras.Model(upper.inputs, layers.Dense(n_classes, name=CLASSES, **exact)(features), name="tuner")
+        model.compile(
+            keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay),
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing),
+            metrics=["accuracy"],
+        )
     return model
+
+
+def hand_over(model: keras.Model, upper: keras.Model) -> None:
+    """Give the upper half that a tuner was built of what the tuner's copy of it learnt."""
+    for layer in upper.layers:
+        layer.set_weights(model.get_layer(layer.name).get_weights())
 
 
 class CosineRate(keras.callbacks.Callback):

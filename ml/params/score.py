@@ -15,8 +15,8 @@ class ScoreParams(Params):
     photos: str = Field(
         "",
         title="Folder of new photos",
-        description="As the workers see it; folders in it are read too. Empty: some photos of the folder Menagerie was "
-        "started with.",
+        description="As the workers see it, or its URL (s3://bucket/folder); folders in it are read too. Empty: some "
+        "photos of the folder Menagerie was started with.",
     )
     most_photos: int | None = Field(
         None,

@@ -11,7 +11,8 @@ class ValidateParams(Params):
     photos: str = Field(
         "",
         title="Photo folder",
-        description="Root of the photo folders, as the workers see it. Empty: the folder Menagerie was started with.",
+        description="Root of the photo folders, as the workers see it, or its URL (s3://bucket/folder). Empty: the one "
+        "Menagerie was started with.",
     )
     folds: int = Field(
         5,

@@ -130,8 +130,8 @@ def _draw(
     run.figure("confusion_matrix", figures.confusion_matrix(matrices, animal))
     run.figure("roc_curve", figures.roc_curve(labels, probabilities, weights, animal))
     bins = classification.reliability_bins(labels, probabilities, weights)
-    numbers = [metrics[f"cv_{name}"] for name in ("brier", "ece", "ece_by_chance")]
-    run.figure("reliability", figures.reliability_diagram(bins, *numbers, animal))
+    brier, error, by_chance = (metrics[f"cv_{name}"] for name in ("brier", "ece", "ece_by_chance"))
+    run.figure("reliability", figures.reliability_diagram(bins, brier, error, by_chance, animal))
 
     wrong = np.flatnonzero((probabilities >= classification.THRESHOLD) != labels)
     rows = dataset.training.iloc[wrong]

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ml import progress, training
+from ml import devices, progress, training
 from ml.analysis import classification, selection
 from ml.analysis.classification import balanced_subset
 from ml.crossvalidation import Fold
@@ -107,6 +107,8 @@ class _Tuning:
             weight_decay=choices["weight_decay"],
             label_smoothing=choices["label_smoothing"],
             dropout=choices["dropout"],
+            seed=choices["seed"],
+            on=devices.given(job.settings.gpus, choices["batch_size"]),
         )
         self._beginning = training.FreshStart(self._model)
 
@@ -133,12 +135,15 @@ class _Tuning:
         columns = np.searchsorted(self._names, head.classes)
         self._beginning.restore()
         finetuning.start(self._model, head, columns, frozen)
-        batches = Batches(self._views, self._targets, places, self._shapes, choices["batch_size"], choices["seed"])
+        several = self._model.distribute_strategy.num_replicas_in_sync
+        batches = Batches(
+            self._views, self._targets, places, self._shapes, choices["batch_size"], choices["seed"], several
+        )
         keras.utils.set_random_seed(choices["seed"])
         history = self._model.fit(
             batches,
             epochs=choices["epochs"],
-            validation_data=None if watched is None else (self._plain(watched), self._targets[watched]),
+            validation_data=None if watched is None else self._watched(watched[: len(watched) // several * several]),
             validation_batch_size=CHUNK,
             callbacks=[
                 finetuning.CosineRate(choices["learning_rate"]),
@@ -146,6 +151,7 @@ class _Tuning:
             ],
             verbose=0,
         )
+        finetuning.hand_over(self._model, self._upper)
         curves = {name: [float(value) for value in values] for name, values in history.history.items()}
         odds = labels.sum() / (~labels).sum()
         return finetuning.tuned_head(self._model, head, columns, odds), places, curves
@@ -154,6 +160,9 @@ class _Tuning:
         """The features of photos `places` as the upper half gives them now, float32 [K, D]."""
         chunks = np.split(places, range(CHUNK, len(places), CHUNK))
         return np.concatenate([self._upper.predict_on_batch(self._plain(chunk)) for chunk in chunks])
+
+    def _watched(self, places: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        return self._plain(places), self._targets[places]
 
     def _plain(self, places: np.ndarray) -> list[np.ndarray]:
         return finetuning.unpack(np.stack([self._views[PLAIN][place] for place in places]), self._shapes)

@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 
 from ml import animals, crossvalidation
 from ml.animals import Animal
-from ml.data import datasets
+from ml.data import datasets, store
 from ml.data.datasets import Dataset
 from ml.errors import ParameterError
 from ml.params import GanParams, RetrainParams
@@ -112,6 +112,7 @@ def perform(
         log.info("%s: the same work was done by MLflow run %s; its result is used", stage, result.run_id)
     else:
         checkpoints = job.settings.home / "work" / job.parent / key
+        store.renew_folder(checkpoints)
         with job.tracker.stage(job.animal, job.parent, stage, key) as run:
             run.log(params=choices)
             found = work(run, checkpoints)

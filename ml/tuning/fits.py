@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ml.data import store
 from ml.data.files import replacing
 
 Configuration = dict[str, Any]
@@ -31,7 +32,7 @@ class Fit:
 class Fits:
     """Fits by configuration, epochs and folds left out: each is done once, and kept on disk.
 
-    Searches in several processes, or on several machines with this folder in common, share them.
+    Searches in several processes, or on several machines with this folder or a store in common, share them.
     """
 
     def __init__(self, folder: Path, fit: Callable[[Configuration, int, frozenset[int]], Fit]) -> None:
@@ -53,6 +54,7 @@ class Fits:
         files = [self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz" for key in keys]
         for patience in (0, -1):
             for file, key, folds in zip(files, keys, left_out, strict=True):
+                store.fetch(file)
                 if file.exists():
                     continue
                 self._folder.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,10 @@ def test_a_program_of_the_stack_reads_the_same_settings(chosen: settings.Setting
     moved = replace(chosen, photos=tmp_path / "elsewhere", parallelism=3, airflow_page="https://a.org")
     assert settings.read(environment(moved)) == moved
     assert environment(moved)["AIRFLOW__API__BASE_URL"] == "https://a.org"
+    by_url = settings.read(
+        {"MENAGERIE_HOME": str(chosen.home), "MENAGERIE_PHOTOS": "s3://a/b", "MENAGERIE_STORE": "gs://c"}
+    )
+    assert settings.read(environment(by_url)) == by_url
 
 
 def test_secrets_are_made_once_and_for_their_owner_alone(chosen: settings.Settings) -> None:

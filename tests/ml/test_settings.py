@@ -38,6 +38,35 @@ def test_every_variable_is_heard(tmp_path: Path) -> None:
     assert settings.read({"MLFLOW_TRACKING_URI": "http://elsewhere:1"}).mlflow_uri == "http://elsewhere:1"
 
 
+def test_photos_by_url_come_to_a_folder_of_this_machine(tmp_path: Path) -> None:
+    read = settings.read({"MENAGERIE_HOME": str(tmp_path), "MENAGERIE_PHOTOS": "s3://zoo/my photos/"})
+    assert read.photos == tmp_path / "mirrors/s3/zoo/my photos"
+    assert read.root() == "s3://zoo/my photos"
+    assert read.root("gs://zoo/new/") == "gs://zoo/new"
+    assert read.root("new") == str(Path("new").absolute())
+    assert settings.read({"MENAGERIE_PHOTOS": str(tmp_path)}).root() == str(tmp_path)
+
+
+def test_a_store_is_an_address_in_an_object_store() -> None:
+    assert settings.read({}).store == settings.read({"MENAGERIE_STORE": ""}).store == ""
+    assert settings.read({"MENAGERIE_STORE": "gs://zoo/shared/"}).store == "gs://zoo/shared"
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://", "s3:///zoo", "file:///zoo", "S3://zoo", "s3://zoo/../x", "s3://zoo//x", "://zoo"]
+)
+def test_an_address_of_no_object_is_refused_by_its_name(text: str) -> None:
+    for name in ("MENAGERIE_STORE", "MENAGERIE_PHOTOS"):
+        with pytest.raises(
+            ParameterError, match=f"{name} must be such as s3://bucket/folder or gs://bucket/folder. Rec"
+        ):
+            settings.read({name: text})
+    with pytest.raises(ParameterError, match="A URL of photos must be such as"):
+        settings.read({}).root(text)
+    with pytest.raises(ParameterError, match="MENAGERIE_STORE must be such as"):
+        settings.read({"MENAGERIE_STORE": "/mnt/zoo"})
+
+
 def test_servers_on_every_address_are_found_on_this_machine() -> None:
     read = settings.read({"MENAGERIE_HOST": "0.0.0.0", "MENAGERIE_AIRFLOW_PORT": "18080"})
     assert read.host == "0.0.0.0"
@@ -65,6 +94,12 @@ def test_a_port_that_is_none_is_refused_by_its_name(text: str) -> None:
         with pytest.raises(ParameterError) as caught:
             settings.read({name: text})
         assert str(caught.value) == f"{name} must be a whole number from 1 to 65535. Received: {name}={text!r}"
+
+
+def test_a_training_uses_one_gpu_unless_told_otherwise() -> None:
+    assert [settings.read({"MENAGERIE_GPUS": text}).gpus for text in ("", "1", "4", "all")] == [1, 1, 4, None]
+    with pytest.raises(ParameterError, match=r"MENAGERIE_GPUS must be a whole number from 1 to 64, or all\. Received"):
+        settings.read({"MENAGERIE_GPUS": "many"})
 
 
 @pytest.mark.parametrize("text", ["0", "65", "many"])

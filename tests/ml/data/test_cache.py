@@ -21,9 +21,9 @@ def _never(indices: list[int]) -> np.ndarray:
 def test_pixels_come_back_as_they_were_put(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     assert cache.get_pixels(tmp_path, NAMES[0]) is None
-    assert not cache.has_pixels(tmp_path, NAMES[0])
+    assert cache.kept_pixels(tmp_path) == set()
     cache.put_pixels(tmp_path, NAMES[0], pixels)
-    assert cache.has_pixels(tmp_path, NAMES[0])
+    assert cache.kept_pixels(tmp_path) == {NAMES[0]}
     np.testing.assert_array_equal(cache.get_pixels(tmp_path, NAMES[0]), pixels)
 
 

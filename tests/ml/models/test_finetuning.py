@@ -11,7 +11,7 @@ from ml.models.finetuning import Batches, pack, split, unpack
 from ml.models.head import LinearHead, build_classifier, fit_head
 
 NAMES = np.array(["fox", "owl", "wolf"])
-FAST = {"learning_rate": 3e-3, "weight_decay": 1e-4, "label_smoothing": 0.1, "dropout": 0.1}
+FAST = {"learning_rate": 3e-3, "weight_decay": 1e-4, "label_smoothing": 0.1, "dropout": 0.1, "seed": 0}
 
 
 def small() -> keras.Model:
@@ -138,6 +138,20 @@ def test_it_learns_above_the_cut_and_the_head_answers_as_the_network(tuning, ima
     answers = np.asarray(build_classifier(backbone, tuned)(images))[:, 0]
     np.testing.assert_allclose(answers, tuned.predict(features), atol=1e-4)
     assert ((answers >= 0.5) == (CLASSES == "fox")).mean() > 0.9
+
+
+def test_two_tuners_of_one_seed_learn_alike(images: np.ndarray) -> None:
+    def learn(numbers_drawn_before: int) -> list[float]:
+        lower, upper = split(small(), "low")
+        crossing = pack(lower.predict_on_batch(images.astype(np.float32)))
+        batches = Batches([crossing], TARGETS, np.arange(60), finetuning.shapes_across(lower, 16, 16), 15, 0)
+        keras.utils.set_random_seed(numbers_drawn_before)
+        model = finetuning.build_tuner(upper, 3, **FAST | {"dropout": 0.5})
+        keras.utils.set_random_seed(0)
+        model.get_layer(finetuning.CLASSES).set_weights([np.ones((20, 3)), np.zeros(3)])
+        return model.fit(batches, epochs=2, verbose=0).history["loss"]
+
+    assert learn(1) == learn(2)
 
 
 def test_what_says_no_more_than_the_frequencies_has_even_odds(tuning, images: np.ndarray) -> None:

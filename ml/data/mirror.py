@@ -1,0 +1,77 @@
+"""Photos in an object store: a copy of them on this machine, brought up to date before they are scanned."""
+
+import logging
+from pathlib import Path
+
+from filelock import FileLock
+
+from ml import progress, settings
+from ml.data import photos
+from ml.data.objects import Found, Place, bring_all
+from ml.errors import DataError
+
+KEPT = photos.EXTENSIONS | {".csv"}
+"""What is brought: photos, and the tables of boxes beside them."""
+
+log = logging.getLogger(__name__)
+
+
+def folder(root: str) -> Path:
+    """Return the folder on this machine of the photos at `root`, a path or a URL.
+
+    Of a URL, the photos that are new there or changed (by size or time) are brought first, and those that are gone
+    there are removed here. A second process waits for the first.
+
+    Raises:
+        DataError: there is no photo at the URL; what was brought earlier stays.
+        StorageError: the object store doesn't answer, or refuses.
+        ParameterError: its driver is not installed.
+    """
+    here = settings.read().local(root)
+    if "://" in root:
+        here.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(here.with_name(f".{here.name}.lock")):
+            _update(here, Place.at(root))
+    return here
+
+
+def file(address: str) -> Path:
+    """Return the file on this machine that is at `address`, a path or a URL; of a URL, brought if it isn't here.
+
+    So a machine that didn't scan the photos finds the few that it needs. There may be no such file.
+    """
+    here = settings.read().local(address)
+    if "://" in address and not here.exists():
+        Place.at(address).bring(here)
+    return here
+
+
+def _update(here: Path, place: Place) -> None:
+    there = {name: found for name, found in place.listing().items() if Path(name).suffix.lower() in KEPT}
+    if not there:
+        raise DataError(
+            f"No photo at {place.url}: expected objects named {', '.join(sorted(photos.EXTENSIONS))}, one folder a "
+            "class. Check MENAGERIE_PHOTOS or the param `photos`."
+        )
+    lacking = {name: found for name, found in there.items() if not _is_here(here / name, found)}
+
+    def tell(done: int) -> None:
+        progress.tell("photo brought", done, len(lacking))
+        if done % 1000 == 0 or done == len(lacking):
+            log.info("%s: %d of %d new or changed photos are here", place.url, done, len(lacking))
+
+    bring_all(((place.below(name), here / name, found.modified) for name, found in lacking.items()), tell)
+    kept = {here / name for name in there}
+    gone = [path for path in here.rglob("*") if path.suffix.lower() in KEPT and path.is_file() and path not in kept]
+    for path in gone:
+        path.unlink(missing_ok=True)
+    if gone:
+        log.info("%s: %d that are gone there are removed here", place.url, len(gone))
+
+
+def _is_here(path: Path, found: Found) -> bool:
+    try:
+        stat = path.stat()
+    except OSError:
+        return False
+    return (stat.st_size, stat.st_mtime_ns) == (found.size, found.modified)

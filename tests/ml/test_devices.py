@@ -1,0 +1,120 @@
+"""What trains: which GPUs, in which precision; and that it doesn't matter for what is learnt."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import two_devices
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml import devices, settings
+from ml.devices import Devices
+from ml.environment import environment
+from ml.models.head import LinearHead, build_classifier
+
+
+def test_without_a_gpu_a_network_is_trained_as_it_is() -> None:
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    for gpus in (1, 4, None):
+        chosen = devices.given(gpus, rows=32)
+        assert chosen == devices.default() == Devices(tf.distribute.get_strategy(), "float32")
+        assert chosen.copy(network) is network
+
+
+@given(st.integers(1, 12), st.integers(1, 64))
+def test_every_device_gets_as_many_rows(n: int, rows: int) -> None:
+    chosen = devices.sharing(n, rows)
+    assert 1 <= chosen <= n
+    assert rows % chosen == 0
+    assert all(rows % more for more in range(chosen + 1, n + 1))
+
+
+def test_no_device_shares_nothing() -> None:
+    assert devices.sharing(0, 32) == 0
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ([], "float32"),
+        ([(6, 1)], "float32"),
+        ([(7, 5)], "mixed_float16"),
+        ([(7, 5), (7, 5)], "float32"),
+        ([(9, 0)], "mixed_bfloat16"),
+        ([(8, 0), (9, 0)], "mixed_bfloat16"),
+        ([(9, 0), (7, 0)], "float32"),
+    ],
+)
+def test_the_precision_is_what_the_gpus_are_fast_in(capabilities: list[tuple[int, int]], expected: str) -> None:
+    assert devices.precision(capabilities) == expected
+
+
+def test_a_gpu_lends_memory_as_it_is_needed(tmp_path: Path) -> None:
+    chosen = settings.read({"MENAGERIE_HOME": str(tmp_path)})
+    assert environment(chosen)["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+
+
+@pytest.fixture(scope="module")
+def exact() -> tuple[keras.Model, keras.Model, LinearHead]:
+    return two_devices.tune(devices.default())
+
+
+# Float16 passes over the first steps, until the loss is scaled so that nothing overflows: 3 of these 15.
+@pytest.mark.parametrize(("precision", "most"), [(devices.FLOAT16, 0.5), (devices.BFLOAT16, 0.1)])
+def test_mixed_precision_gives_nearly_the_same_network_in_float32(
+    exact: tuple[keras.Model, keras.Model, LinearHead], precision: str, most: float, tmp_path: Path
+) -> None:
+    network, tuner, head = two_devices.tune(Devices(tf.distribute.get_strategy(), precision))
+    assert keras.config.dtype_policy().name == "float32"
+    assert tuner.get_layer("last").compute_dtype == precision.removeprefix("mixed_")
+    assert isinstance(tuner.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == devices.FLOAT16)
+    assert tuner.output.dtype == "float32"
+
+    assert {layer.dtype_policy.name for layer in network.layers} == {"float32"}
+    classifier = build_classifier(network, head)
+    classifier.save(tmp_path / "tuned.keras")
+    said = keras.models.load_model(tmp_path / "tuned.keras", safe_mode=True).predict_on_batch(two_devices.images())
+    assert said.dtype == np.float32
+    expected = build_classifier(exact[0], exact[2]).predict_on_batch(two_devices.images())
+    np.testing.assert_allclose(said, expected, atol=0.01)
+    np.testing.assert_allclose(head.kernel, exact[2].kernel, atol=0.02 * np.abs(exact[2].kernel).max())
+    start = two_devices.backbone().get_weights()
+    assert two_devices.apart(exact[0].get_weights(), network.get_weights(), start) < most
+
+
+@pytest.fixture(scope="module")
+def on_two() -> dict[str, Any]:
+    """What `two_devices` prints."""
+    done = subprocess.run(
+        [sys.executable, two_devices.__file__], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_two_devices_fine_tune_as_one(on_two: dict[str, Any]) -> None:
+    found = on_two["finetune"]
+    assert (found["mirrored"], found["plain"]) == (2, 1)
+    assert found["weights"] < 1e-3
+    assert found["head"] < 1e-3
+    assert found["losses"][0] == pytest.approx(found["losses"][1], rel=1e-3)
+
+
+@pytest.mark.parametrize("recipe", ["imle", "dcgan"])
+def test_two_devices_train_a_gan_as_one_and_go_on_with_its_state(on_two: dict[str, Any], recipe: str) -> None:
+    found = on_two[recipe]
+    assert found["mirrored"] == 2
+    one, two = ([*losses, further] for losses, further in zip(found["losses"], found["goes_on"], strict=True))
+    for ours, theirs in zip(one, two, strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-3)
+    assert found["weights"] < 0.01
+    assert found["drawn"] <= 1
+    assert found["restored"]
