@@ -34,8 +34,9 @@ def validate_images() -> None:
         """Read every photo once."""
         from ml.stages import validate
 
-        params = ValidateParams.read(get_current_context()["params"])
-        return validate.scan(params, settings.read())
+        context = get_current_context()
+        params = ValidateParams.read(context["params"])
+        return validate.scan(params, settings.read(), dag_run_of(context))
 
     scanned = scan()
     for animal in animals.read(settings.read().animals):

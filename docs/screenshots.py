@@ -35,6 +35,7 @@ def main() -> None:
         pictures = {
             "airflow": _dag_run(page, chosen),
             "menagerie": _animal(page, chosen),
+            "assets": _assets(page, chosen),
             "report": _report(page, chosen),
         }
         for name, picture in pictures.items():
@@ -67,6 +68,21 @@ def _dag_run(page: Page, chosen: Settings) -> bytes:
     page.get_by_text("promote", exact=True).first.wait_for()
     page.wait_for_timeout(2000)  # it moves into place
     return page.screenshot()
+
+
+def _assets(page: Page, chosen: Settings) -> bytes:
+    """How the DAGs start each other, as Airflow draws it around an asset."""
+    page.goto(f"{chosen.airflow_url}/assets")
+    page.get_by_role("link", name=f"dataset://{ANIMAL}").click()
+    page.get_by_text(f"model://{ANIMAL}").wait_for()
+    page.add_style_tag(content=".react-flow__panel { display: none }")  # the map of the map, and the buttons
+    page.wait_for_timeout(2000)
+    nodes = [node.bounding_box() for node in page.locator(".react-flow__node").all()]
+    boxes = [box for box in nodes if box]
+    left, top = (min(box[side] for box in boxes) - 12 for side in ("x", "y"))
+    right = max(box["x"] + box["width"] for box in boxes) + 12
+    bottom = max(box["y"] + box["height"] for box in boxes) + 12
+    return page.screenshot(clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
 
 
 def _animal(page: Page, chosen: Settings) -> bytes:

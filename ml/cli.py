@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def _sample(options: argparse.Namespace, chosen: settings.Settings, console: Con
 
 
 def _download(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    if chosen.photos_url and not options.folder:
+        raise ParameterError(f"The photos are at {chosen.photos_url}. Name the folder to unpack into.")
     root = (options.folder or chosen.photos).absolute()
     with demo.progress_bar(console, "Fetching", DownloadColumn()) as progress:
         fetch_photos(options.source, root, chosen.cache, progress)
@@ -61,17 +64,31 @@ def _download(options: argparse.Namespace, chosen: settings.Settings, console: C
 
 
 def _score(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
-    params = ScoreParams.read({"photos": str(options.folder.absolute()), "most_photos": options.most})
+    params = ScoreParams.read({"photos": chosen.root(options.folder), "most_photos": options.most})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with console.status("Loading the champions"):
+    with console.status("Loading the champions"), _without_greetings():
         from ml.stages import score_images
     with demo.progress_bar(console, "Scoring", MofNCompleteColumn()) as progress:
         result = score_images.run(params, chosen, heard=progress)
     console.print(result.summary, highlight=False, markup=False, soft_wrap=True)
 
 
+@contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Keep from the terminal what TensorFlow says when it is loaded; some of it no setting silences."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _airflow(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
-    variables = environment(chosen)
+    # Airflow's warnings are for who writes DAGs, and would stand above every answer.
+    variables = {"PYTHONWARNINGS": "ignore"} | environment(chosen)
     os.execvpe("airflow", ["airflow", *options.arguments], variables)
 
 
@@ -113,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     download.set_defaults(run=_download)
 
     score = commands.add_parser("score", help="let every champion judge a folder of new photos")
-    score.add_argument("folder", type=Path, metavar="DIR")
+    score.add_argument(
+        "folder", metavar="DIR", help="a folder, or the URL of one in an object store: s3://bucket/folder"
+    )
     score.add_argument("--most", type=int, metavar="N", help="draw so many photos at random, if there are more")
     score.set_defaults(run=_score)
 

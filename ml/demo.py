@@ -1,11 +1,12 @@
 """`menagerie demo`: every DAG once through the real scheduler, followed on the terminal; results at the end."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from rich.console import Console, Group
@@ -29,6 +30,8 @@ from ml.settings import Settings
 
 VALIDATE, RETRAIN = "validate_images", "retrain_"
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+ASKED = "awaiting_input"
+"""The state of a task that waits for a person."""
 GRACE = 8.0
 """Seconds in which a DAG that waits for a dataset starts, if the dataset has changed."""
 
@@ -40,7 +43,7 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
         MenagerieError: a stack runs already, doesn't start, or ends early; or the last run of a DAG failed, and
             the end of the log was printed.
     """
-    settings = replace(settings, photos=(photos or settings.home / "drawings").absolute())
+    settings = replace(settings, photos=(photos or settings.home / "drawings").absolute(), photos_url="")
     process = stack.start(settings, console)
     try:
         if photos is None:
@@ -79,13 +82,23 @@ def _run_all(settings: Settings, console: Console, preset: str = "") -> None:
     dags = _dags(airflow)
     retrains = [dag for dag in dags if dag.startswith(RETRAIN)]
     others = [dag for dag in dags if dag not in (VALIDATE, *retrains)]
-    # A DAG that is on while the photos are validated starts by itself if its dataset has changed; it knows no preset.
-    by_themselves = [] if preset else retrains
+    chosen: dict[str, dict[str, Any]] = {dag: {"preset": preset} if preset else {} for dag in retrains}
+    for name, animal in animals.read(settings.animals).items():
+        if animal.require_approval and (conf := chosen.get(f"{RETRAIN}{name}")) is not None:
+            conf["require_approval"] = False
+            console.print(
+                f"{name}: a demo waits for nobody, so its model may become champion without an approval, although "
+                f"{settings.animals} has require_approval = true.",
+                highlight=False,
+                soft_wrap=True,
+            )
+    # A DAG that is on while the photos are validated starts by itself if its dataset has changed; without `chosen`.
+    by_themselves = [dag for dag in retrains if not chosen[dag]]
     with Follower(airflow, settings, console, [VALIDATE, *retrains, *others]) as follower:
         with _switched_on(airflow, [VALIDATE, *by_themselves]):
             follower.follow([VALIDATE], grace=0)
             with _switched_on(airflow, retrains):
-                follower.follow(retrains, GRACE if by_themselves else 0, {"preset": preset} if preset else {})
+                follower.follow(retrains, GRACE if by_themselves else 0, chosen)
         for dag in others:
             with _switched_on(airflow, [dag]):
                 follower.follow([dag], grace=0)
@@ -134,9 +147,9 @@ class Follower:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def follow(self, dags: list[str], grace: float, conf: dict[str, Any] | None = None) -> None:
+    def follow(self, dags: list[str], grace: float, chosen: Mapping[str, dict[str, Any]] | None = None) -> None:
         """Follow the runs of `dags` until all have ended; one that has none after `grace` seconds is triggered,
-        with the params `conf`.
+        with the params that are `chosen` for it.
 
         Runs that an earlier stack left unfinished go on by themselves, and count.
 
@@ -153,7 +166,8 @@ class Follower:
                 break
             if time.monotonic() >= trigger_at:
                 for dag in (dag for dag in dags if not runs[dag]):
-                    self.airflow.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf or {}})
+                    conf = (chosen or {}).get(dag, {})
+                    self.airflow.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
             time.sleep(1.0)
         if failed := [dag for dag in dags if runs[dag][-1]["state"] != "success"]:
             raise MenagerieError(f"{', '.join(failed)} failed. To look around in Airflow and MLflow: make up")
@@ -172,6 +186,7 @@ class Follower:
                 self._changed(path, task)
             self.states[key] = state
         running = [_name(task) for _, task in tasks if task["state"] == "running"]
+        running += [f"{_name(task)} waits for an answer" for _, task in tasks if task["state"] == ASKED]
         ended = bool(runs) and all(run["state"] in ENDED for run in runs)
         if runs and self.progress.tasks[line].start_time is None:
             self.progress.start_task(line)
@@ -185,6 +200,11 @@ class Follower:
             self.progress.stop_task(line)
 
     def _changed(self, path: str, task: dict[str, Any]) -> None:
+        if task["state"] == ASKED:
+            run = f"{self.settings.airflow_link}/dags/{task['dag_id']}/runs/{quote(task['dag_run_id'], safe='')}"
+            self._print(
+                f"{task['dag_id']} asks a person and waits. Answer: {run}/tasks/{task['task_id']}/required_actions"
+            )
         failed = task["state"] in ("failed", "up_for_retry")
         if failed or not self.console.is_terminal:
             at = time.strftime("%H:%M:%S")
@@ -287,8 +307,8 @@ def _switched_on(airflow: Airflow, dags: list[str]) -> Iterator[None]:
             airflow.patch(f"dags/{dag}", {"is_paused": False})
         yield
     finally:
-        with suppress(ServiceError):  # the stack may have ended
-            for dag in off:
+        for dag in off:
+            with suppress(ServiceError):  # the stack may have ended
                 airflow.patch(f"dags/{dag}", {"is_paused": True})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from ml.data import photos, scanning
 from ml.errors import DataError
@@ -35,6 +36,7 @@ class Incoming:
     path: str
     """Below the folder, `/` between folders; what is not UTF-8 is escaped."""
     facts: photos.Facts
+    """Without what only a manifest keeps: how bright, sharp and rich in contrast it is."""
     images: tuple[np.ndarray, ...]
     """uint8 [height, width, 3] for each canvas; none where `facts.problem` says why."""
 
@@ -61,26 +63,29 @@ def listing(root: Path, most: int | None = None, seed: int = 0) -> list[bytes]:
 
 
 def arriving(root: Path, names: Iterable[bytes], canvases: Sequence[Canvas]) -> Iterator[Incoming]:
-    """Yield the photos of these names in their order, decoded on all cores, at most `AHEAD` of them in advance."""
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+    """Yield the photos of these names in their order, at most `AHEAD` of them read in advance."""
+    # One core is left to whoever takes the photos.
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="decode") as pool:
         yield from _in_order(pool, lambda name: read(root, name, canvases), names)
 
 
 def read(root: Path, name: bytes, canvases: Sequence[Canvas]) -> Incoming:
     """Return one photo; what is wrong with it is said in its facts, and nothing is raised."""
     path = name.decode(errors="backslashreplace")
-    facts, pixels = _decoded(root / os.fsdecode(name))
-    images = () if pixels is None else tuple(photos.resize(pixels, *canvas) for canvas in canvases)
-    return Incoming(path, facts, images)
+    facts, image = _decoded(root / os.fsdecode(name))
+    if image is None:
+        return Incoming(path, facts, ())
+    images = tuple(photos.fit(image, *canvas) for canvas in canvases)
+    return Incoming(path, photos.fingerprint(image, facts), images)
 
 
-def _decoded(path: Path) -> tuple[photos.Facts, np.ndarray | None]:
+def _decoded(path: Path) -> tuple[photos.Facts, Image.Image | None]:
     if not os.path.lexists(path):
         return photos.Facts("it is not there any more"), None
     try:
         if problem := scanning.unfit(path):
             return photos.Facts(problem), None
-        return photos.inspect(path.read_bytes())
+        return photos.decode(path.read_bytes())
     except OSError as error:
         return photos.Facts(f"it can't be read: {error.strerror}"), None
 

@@ -46,6 +46,12 @@ def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
     Returns its facts and its pixels, uint8 [H, W, 3] RGB with the longest side at most 512, or `None` for the pixels
     where `facts.problem` says why there are none. Never raises for what a file may hold.
     """
+    facts, image = decode(data)
+    return (facts, None) if image is None else (describe(image, facts), np.asarray(image))
+
+
+def decode(data: bytes) -> tuple[Facts, Image.Image | None]:
+    """Decode a photo in full, as `inspect` does, but of its facts give no more than those up to `height`."""
     if problem := unfit_size(len(data)):
         return Facts(problem), None
     try:
@@ -61,7 +67,7 @@ def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
                 width, height = height, width
             image.draft("RGB", (2 * STORED_SIDE, 2 * STORED_SIDE))
             image.load()
-            return _describe(_rgb(ImageOps.exif_transpose(image)), replace(facts, width=width, height=height))
+            return replace(facts, width=width, height=height), _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         return Facts(f"it is no picture: it begins with {data[:16]!r}"), None
     except Image.DecompressionBombError:
@@ -84,7 +90,11 @@ def resize(photo: np.ndarray, height: int, width: int, padding: tuple[int, int, 
 
     With a `padding` colour the photo keeps its shape and is centred on it; without, it is stretched.
     """
-    image = Image.fromarray(photo)
+    return fit(Image.fromarray(photo), height, width, padding)
+
+
+def fit(image: Image.Image, height: int, width: int, padding: tuple[int, int, int] | None = None) -> np.ndarray:
+    """Return an RGB picture as `resize` does."""
     if padding is None:
         return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
     return np.asarray(ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC, color=padding))
@@ -112,17 +122,24 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image
 
 
-def _describe(image: Image.Image, facts: Facts) -> tuple[Facts, np.ndarray]:
-    grey = image.convert("L")
-    levels = np.asarray(grey, np.float32)
-    small = np.asarray(grey.resize((64, 64), Image.Resampling.BICUBIC), np.float32)
-    grid = np.asarray(grey.resize((9, 8), Image.Resampling.BICUBIC), np.int16)
-    described = replace(
+def fingerprint(image: Image.Image, facts: Facts) -> Facts:
+    """Return the facts of a picture, as `decode` gave them, with what tells whether it is like another."""
+    grid = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BICUBIC), np.int16)
+    return replace(
         facts,
-        brightness=float(levels.mean()),
-        contrast=float(levels.std()),
-        sharpness=float((np.abs(np.diff(small, axis=0)).mean() + np.abs(np.diff(small, axis=1)).mean()) / 2),
         dhash=int.from_bytes(np.packbits(grid[:, 1:] > grid[:, :-1]).tobytes(), "big"),
         thumbnail=image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes(),
     )
-    return described, np.asarray(image)
+
+
+def describe(image: Image.Image, facts: Facts) -> Facts:
+    """Return the facts of a picture, as `decode` gave them, with what its pixels say."""
+    grey = image.convert("L")
+    levels = np.asarray(grey, np.float32)
+    small = np.asarray(grey.resize((64, 64), Image.Resampling.BICUBIC), np.float32)
+    return replace(
+        fingerprint(image, facts),
+        brightness=float(levels.mean()),
+        contrast=float(levels.std()),
+        sharpness=float((np.abs(np.diff(small, axis=0)).mean() + np.abs(np.diff(small, axis=1)).mean()) / 2),
+    )

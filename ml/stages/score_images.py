@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from ml import progress
 from ml.analysis.classification import THRESHOLD
-from ml.data import incoming, scores
+from ml.data import incoming, mirror, scores
 from ml.data.incoming import Incoming
 from ml.data.scores import Unfinished
 from ml.errors import ServiceError
@@ -54,7 +54,7 @@ def run(
         DataError: there is no champion, or no photo.
         ServiceError: MLflow doesn't answer, or the folder is being scored by another process.
     """
-    root = Path(params.photos).expanduser().absolute() if params.photos else settings.photos
+    root = mirror.folder(settings.root(params.photos))
     tracker = Tracker(settings.mlflow_uri)
     judges = champions(settings, tracker)
     folder = settings.home / "scores" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"

@@ -4,37 +4,41 @@ import hashlib
 import logging
 import shutil
 import time
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pandas as pd
 
-from ml.data import manifest, scanning, validation
+from ml import progress
+from ml.data import manifest, mirror, scanning, store, validation
 from ml.data.files import replacing
 from ml.errors import DataError, ServiceError
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
 from ml.stages.job import animal_named
-from ml.tracking import Tracker
+from ml.tracking import StageRun, Tracker
 
 STAGE = "validate"
+SCANS = "validate_images"
+"""The experiment that keeps the scans: they are of all animals."""
 KEPT_SCANS = 5
 
 log = logging.getLogger(__name__)
 
 
-def scan(params: ValidateParams, settings: Settings) -> dict[str, str]:
-    """Read every photo below the photo root, once for all animals; return where, and the name of the scan's table."""
-    root = Path(params.photos).expanduser().absolute() if params.photos else settings.photos
-    started = time.monotonic()
+def scan(params: ValidateParams, settings: Settings, dag_run: DagRun | None = None) -> dict[str, str]:
+    """Read every photo below the photo root, once for all animals; return where, and the name of the scan's table.
 
-    def progress(done: int, total: int) -> None:
-        if done % 1000 == 0 or done == total:
-            log.info("scan: %d of %d photos, %.0f s", done, total, time.monotonic() - started)
-
-    table = scanning.scan(root, settings.cache, progress)
-    unreadable = table[table.problem.notna()]
+    That of a DAG run is a run in MLflow, which tells how far it is.
+    """
+    root = settings.root(params.photos)
+    with _recorded(root, params, settings, dag_run) as run:
+        table = _read(root, settings)
+        unreadable = table.loc[table.problem.notna(), ["path", "problem"]]
+        if run:
+            run.log({"n_photos": float(len(table)), "n_unreadable": float(len(unreadable))})
+            run.table("unreadable", unreadable)
     for path, problem in list(zip(unreadable.path, unreadable.problem, strict=True))[: validation.NAMED]:
         log.warning("%r: %s", path, problem)
     folder = settings.home / "scans"
@@ -42,9 +46,34 @@ def scan(params: ValidateParams, settings: Settings) -> dict[str, str]:
     with replacing(folder / f"{name}.parquet") as aside:
         table.to_parquet(aside)
     for old in sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_mtime)[:-KEPT_SCANS]:
+        store.remove(old)
         old.unlink(missing_ok=True)
     log.info("scan: %d photos below %s, %d of them can't be used", len(table), root, len(unreadable))
-    return {"root": str(root), "scan": name}
+    return {"root": root, "scan": name}
+
+
+@contextmanager
+def _recorded(
+    root: str, params: ValidateParams, settings: Settings, dag_run: DagRun | None
+) -> Iterator[StageRun | None]:
+    if dag_run is None:
+        yield None
+        return
+    tracker = Tracker(settings.mlflow_uri)
+    with tracker.closing(tracker.open_run(SCANS, dag_run, "", params.model_dump())) as run:
+        run.tag("folder", root)
+        yield run
+
+
+def _read(root: str, settings: Settings) -> pd.DataFrame:
+    started = time.monotonic()
+
+    def heard(done: int, total: int) -> None:
+        progress.tell("photo", done, total)
+        if done % 1000 == 0 or done == total:
+            log.info("scan: %d of %d photos, %.0f s", done, total, time.monotonic() - started)
+
+    return scanning.scan(mirror.folder(root), settings.cache, heard)
 
 
 def run(
@@ -56,7 +85,9 @@ def run(
         DataError: the dataset can't be trained on; the message names the expectation, the photos and what to do.
     """
     folder, docs = settings.datasets / animal, settings.home / "data_docs" / animal
-    table = pd.read_parquet(settings.home / "scans" / f"{scanned['scan']}.parquet")
+    scan_file = settings.home / "scans" / f"{scanned['scan']}.parquet"
+    store.fetch(scan_file)
+    table = pd.read_parquet(scan_file)
     before = manifest.accepted(folder)
     previous = manifest.load(folder, before) if before else None
     run_id = ""
@@ -75,7 +106,7 @@ def run(
         log.warning("left out %r: %s", path, reason)
     for warning in warnings:
         log.warning("%s", warning)
-    name = manifest.write(made, Path(scanned["root"]), folder)
+    name = manifest.write(made, scanned["root"], folder)
     metrics = _counts(made)
     if name != before:
         run_id = _record(animal, name, settings, dag_run, params, made, "; ".join(warnings))

@@ -66,9 +66,9 @@ def make_app(settings: Settings) -> FastAPI:
     @app.get("/")
     def page() -> HTMLResponse:
         """Show every animal."""
-        views, works, scoring = queries.overview(mlflow, names())
-        charts = {view.name: chart(view.history) for view in views}
-        return render("page.html", views=views, works=works, scoring=scoring, charts=charts)
+        seen = queries.overview(mlflow, names())
+        charts = {view.name: chart(view.history) for view in seen.animals}
+        return render("page.html", views=seen.animals, charts=charts, **seen._asdict())
 
     @app.get("/now")
     def now() -> HTMLResponse:
@@ -101,14 +101,15 @@ def make_app(settings: Settings) -> FastAPI:
     ) -> Response:
         """Lead from a task in Airflow to what MLflow keeps of it: the buttons of `menagerie.links` come here."""
         asked = Task(dag, run, task, instance)
-        found = tasks.run_of(mlflow, mlflow.experiments([*names(), queries.SCORES]), asked)
+        where = mlflow.experiments([*names(), queries.SCORES, queries.SCANS])
         match what:
             case "run":
+                found = tasks.run_of(mlflow, where, asked)
                 return RedirectResponse(run_page(tasks.stage_of(mlflow, found, asked)))
             case "docs":
-                return RedirectResponse(run_page(tasks.docs_of(mlflow, found)) + "/artifacts/data_docs")
+                return RedirectResponse(run_page(tasks.docs_of(mlflow, where, asked)) + "/artifacts/data_docs")
             case "report":
-                return RedirectResponse(f"../report/{found.id}")
+                return RedirectResponse(f"../report/{tasks.run_of(mlflow, where, asked).id}")
 
     def run_page(run: Run) -> str:
         return f"{settings.mlflow_link}/#/experiments/{run.experiment}/runs/{run.id}"
@@ -153,7 +154,7 @@ def _templates(settings: Settings) -> jinja2.Environment:
     environment.globals |= {
         "ago": _ago,
         "mlflow": settings.mlflow_link,
-        "photos": settings.photos,
+        "photos": settings.root(),
         "logs": settings.home / "logs",
     }
     return environment

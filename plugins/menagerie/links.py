@@ -39,7 +39,7 @@ class ReportLink(TaskLink):
 
     name = "Report"
     what = "report"
-    dags = ("retrain_",)
+    dags = ("retrain_", "gan_")
 
 
 class DocsLink(TaskLink):

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from menagerie.store import TAG, Mlflow, Run, time_of
-from menagerie.views import AnimalView, Champion, Failure, Generation, Picture, Scoring, Validation, Work
+from menagerie.views import AnimalView, Champion, Failure, Generation, Overview, Picture, Scoring, Validation, Work
 from ml.progress import Progress
 
-SCORES = "score_images"
-"""The experiment of the DAG that scores photos."""
+SCORES, SCANS = "score_images", "validate_images"
+"""The experiments of what is done to photos of no animal alone: of the DAGs that score them and that read them."""
 HISTORY = 12
 """Retrainings that an animal's chart shows."""
 GALLERY = 9
@@ -30,16 +30,17 @@ DRAWN = {"gan": ("samples", "samples_over_time"), "score": ("best_and_worst",)}
 """Those of a GAN."""
 
 
-def overview(mlflow: Mlflow, animals: Sequence[str]) -> tuple[list[AnimalView], list[Work], Scoring | None]:
-    """Return what there is to say of each animal, what runs, and how photos were scored last.
+def overview(mlflow: Mlflow, animals: Sequence[str]) -> Overview:
+    """Return what there is to say of each animal, what runs, and how photos were read and scored last.
 
     It takes calls whose number doesn't grow with the runs.
     """
     experiments = mlflow.experiments(animals)
-    champions, works, scoring, *found = mlflow.all(
+    champions, works, scored, scan, *found = mlflow.all(
         mlflow.champions,
         partial(running, mlflow, animals),
-        partial(_scoring, mlflow, animals),
+        partial(_last, mlflow, SCORES),
+        partial(_last, mlflow, SCANS),
         *(partial(_recent, mlflow, name, experiment) for name, experiment in experiments.items()),
     )
     recent: dict[str, Recent] = dict(zip(experiments, found, strict=True))
@@ -49,12 +50,13 @@ def overview(mlflow: Mlflow, animals: Sequence[str]) -> tuple[list[AnimalView], 
         *(partial(_view, mlflow, recent[name], related, champions.get(f"{name}-classifier")) for name in recent)
     )
     known = dict(zip(recent, views, strict=True))
-    return [known.get(name) or AnimalView(name) for name in animals], works, scoring
+    scoring = _scoring(scored, animals) if scored else None
+    return Overview([known.get(name) or AnimalView(name) for name in animals], works, scoring, scan)
 
 
 def running(mlflow: Mlflow, animals: Sequence[str]) -> list[Work]:
     """Return the DAG runs that have not ended, the newest first."""
-    names = {experiment: name for name, experiment in mlflow.experiments([*animals, SCORES]).items()}
+    names = {experiment: name for name, experiment in mlflow.experiments([*animals, SCORES, SCANS]).items()}
     unfinished = mlflow.runs(list(names), "attributes.status = 'RUNNING'", 100)
     works = []
     for run in (each for each in unfinished if each.tag("dag_run_id")):
@@ -62,7 +64,7 @@ def running(mlflow: Mlflow, animals: Sequence[str]) -> list[Work]:
         stages.sort(key=lambda stage: stage.started)
         animal = names[run.experiment]
         told = [(stage, Progress.from_json(stage.tag("progress"))) for stage in stages]
-        works.append(Work("" if animal == SCORES else animal, run, told, _waits(mlflow, run, stages)))
+        works.append(Work(animal if animal in animals else "", run, told, _waits(mlflow, run, stages)))
     return works
 
 
@@ -74,13 +76,14 @@ def _waits(mlflow: Mlflow, run: Run, stages: Sequence[Run]) -> bool:
     return bool(mlflow.named([run.experiment], [decided])[decided].metrics.get("proposed"))
 
 
-def _scoring(mlflow: Mlflow, animals: Sequence[str]) -> Scoring | None:
-    """Return the last scoring that has ended."""
-    experiments = list(mlflow.experiments([SCORES]).values())
-    for run in mlflow.runs(experiments, "attributes.status != 'RUNNING'", 1):
-        found = {name: int(run.metrics[f"n_{name}"]) for name in animals if f"n_{name}" in run.metrics}
-        return Scoring(run, found, run.status == "FAILED")
-    return None
+def _last(mlflow: Mlflow, experiment: str) -> Run | None:
+    """Return the last run of an experiment that has ended."""
+    experiments = list(mlflow.experiments([experiment]).values())
+    return next(iter(mlflow.runs(experiments, "attributes.status != 'RUNNING'", 1)), None)
+
+
+def _scoring(run: Run, animals: Sequence[str]) -> Scoring:
+    return Scoring(run, {name: int(run.metrics[f"n_{name}"]) for name in animals if f"n_{name}" in run.metrics})
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Which of MLflow's runs belong to a task in Airflow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from menagerie.store import TAG, Mlflow, Run
+
+VALIDATE = "validate_images"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ def run_of(mlflow: Mlflow, experiments: Mapping[str, str], task: Task) -> Run:
     Raises:
         LookupError: there is none, or there are several.
     """
-    within = [id for name, id in experiments.items() if task.group in ("", name)]
+    # What is done to photos of no animal alone has an experiment of its own, called as the DAG.
+    where = task.group or (task.dag if task.dag in experiments else "")
+    within = [id for name, id in experiments.items() if where in ("", name)]
     clauses = f"tags.`{TAG}dag_id` = '{task.dag}' and tags.`{TAG}dag_run_id` = '{task.run}'"
     match mlflow.runs(within, clauses, 2):
         case [run]:
@@ -52,18 +56,31 @@ def stage_of(mlflow: Mlflow, run: Run, task: Task) -> Run:
     return mlflow.named([run.experiment], found).get(found.pop(), run) if len(found) == 1 else run
 
 
-def docs_of(mlflow: Mlflow, run: Run) -> Run:
-    """Return the stage that validated the photos of a DAG run: its own, or the newest that accepted the same ones.
+def docs_of(mlflow: Mlflow, experiments: Mapping[str, str], task: Task) -> Run:
+    """Return the stage that validated the photos that a task works on.
 
     Raises:
         LookupError: there is none.
     """
-    checks = [run]
-    if run.tag("dag_id") != "validate_images":
-        clauses = f"tags.`{TAG}dag_id` = 'validate_images' and tags.`{TAG}dataset` = '{run.tag('dataset')}'"
-        checks = mlflow.runs([run.experiment], f"{clauses} and attributes.status = 'FINISHED'", 1)
-    for check in checks:
+    for check in _validations(mlflow, experiments, task):
         clauses = f"tags.`mlflow.parentRunId` = '{check.id}' and tags.`{TAG}stage` = 'validate'"
-        for stage in mlflow.runs([run.experiment], clauses, 1):
+        for stage in mlflow.runs([check.experiment], clauses, 1):
             return stage
     raise LookupError("MLflow has no validation of these photos.")
+
+
+def _validations(mlflow: Mlflow, experiments: Mapping[str, str], task: Task) -> list[Run]:
+    """Return the validation of the task's DAG run, or the newest that accepted the same photos, if there is one."""
+    accepted = f"tags.`{TAG}dag_id` = '{VALIDATE}' and attributes.status = 'FINISHED'"
+    try:
+        run = run_of(mlflow, experiments, task)
+    except LookupError:
+        if task.group not in experiments:
+            raise
+        # A validation that found nothing new is kept nowhere: the photos are those that the one before it accepted.
+        scan = run_of(mlflow, experiments, replace(task, task="scan"))
+        before = f"attributes.start_time < {scan.started.timestamp() * 1000:.0f}"
+        return mlflow.runs([experiments[task.group]], f"{accepted} and {before}", 1)
+    if task.dag == VALIDATE:
+        return [run]
+    return mlflow.runs([run.experiment], f"{accepted} and tags.`{TAG}dataset` = '{run.tag('dataset')}'", 1)

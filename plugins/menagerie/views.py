@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from menagerie.store import Run
 from ml.progress import Progress
@@ -117,9 +118,18 @@ class Scoring:
     run: Run
     found: dict[str, int]
     """How many photos of each animal there were."""
-    failed: bool
 
     @property
     def drift(self) -> str:
         """In words, if the photos have drifted."""
         return self.run.tag("drift") if self.run.metrics.get("drift") else ""
+
+
+class Overview(NamedTuple):
+    """Everything that the page says."""
+
+    animals: list[AnimalView]
+    works: list[Work]
+    scoring: Scoring | None
+    scan: Run | None
+    """The last reading of the photos, for all animals."""

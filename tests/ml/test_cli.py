@@ -66,6 +66,14 @@ def test_download_unpacks_into_the_folder_of_photos(tmp_path: Path, home: Path) 
     assert (home / "drawings" / "fox" / "1.jpg").read_bytes() == b"not looked at"
 
 
+def test_download_needs_a_folder_if_the_photos_are_at_a_url(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MENAGERIE_PHOTOS", "s3://zoo/photos")
+    assert cli.main(["download", "photos.zip"]) == 2
+    assert "The photos are at s3://zoo/photos. Name the folder to unpack into." in capsys.readouterr().err
+
+
 def test_airflow_is_run_on_the_stack(home: Path) -> None:
     command = [sys.executable, "-m", "ml.cli", "airflow", "config", "get-value", "database", "sql_alchemy_conn"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)

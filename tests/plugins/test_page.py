@@ -131,6 +131,23 @@ def test_what_runs_now_is_a_part_of_its_own(client: TestClient, job: Job) -> Non
     assert "<html" not in text
 
 
+def test_the_page_tells_how_the_photos_were_read_last(client: TestClient, job: Job) -> None:
+    tracker, texts = job.tracker, []
+    parent = tracker.open_run("validate_images", DagRun("validate_images", "manual__read"), "", {})
+    tracker.tag(parent, "folder", "/photos")
+    texts.append(client.get(f"{MOUNTED}/now").text)
+    tracker.log_metrics(parent, {"n_photos": 1234.0, "n_unreadable": 3.0})
+    for succeeded in (True, False):
+        tracker.close_run(parent, succeeded, "" if succeeded else "DataError: no photo")
+        texts.append(client.get(f"{MOUNTED}/").text)
+    tracker.client.delete_run(parent)
+    running, read, failed = texts
+    assert "<b>Photos</b> are read" in running
+    assert "<b>1,234</b> photos of <code>/photos</code>" in read
+    assert f"/runs/{parent}/artifacts/tables/unreadable.csv" in read
+    assert "DataError: no photo" in failed.split("The photos could not be read")[1]
+
+
 def test_without_mlflow_the_page_says_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,11 +1,14 @@
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from menagerie import queries
@@ -14,10 +17,12 @@ from menagerie.views import AnimalView, Work
 from world import ANIMAL
 
 from ml import progress
-from ml.errors import ServiceError
+from ml.errors import DataError, ServiceError
+from ml.params import ValidateParams
 from ml.progress import Progress
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
+from ml.stages import validate
 from ml.stages.job import Job
 
 ANIMALS = ["fox", ANIMAL]
@@ -31,7 +36,7 @@ def mlflow(served: Settings) -> Mlflow:
 
 
 def view(mlflow: Mlflow) -> AnimalView:
-    return queries.overview(mlflow, ANIMALS)[0][1]
+    return queries.overview(mlflow, ANIMALS).animals[1]
 
 
 def test_the_champion_has_the_numbers_of_its_promotion(mlflow: Mlflow, job: Job, results: Results) -> None:
@@ -101,7 +106,7 @@ def await_progress(mlflow: Mlflow) -> Work:
 
 
 def test_an_animal_without_runs_is_there_and_empty(mlflow: Mlflow, results: Results) -> None:
-    assert queries.overview(mlflow, ANIMALS)[0][0] == AnimalView("fox")
+    assert queries.overview(mlflow, ANIMALS).animals[0] == AnimalView("fox")
 
 
 def test_what_runs_is_named_with_its_open_stage(mlflow: Mlflow, job: Job, results: Results) -> None:
@@ -144,7 +149,7 @@ def test_a_failure_is_told_in_the_words_of_its_stage_until_it_is_mended(mlflow: 
 
 def test_a_scoring_tells_of_itself_while_it_runs_and_when_it_has_ended(mlflow: Mlflow, job: Job) -> None:
     tracker, dag_run = job.tracker, DagRun("score_images", "manual__scores")
-    assert queries.overview(mlflow, ANIMALS)[2] is None
+    assert queries.overview(mlflow, ANIMALS).scoring is None
     parent = tracker.open_run(queries.SCORES, dag_run, "photos", {})
     tracker.tag(parent, "progress", Progress("photo 3 of 4", 0.75, 1.0, time.time()).to_json())
     (work,) = queries.running(mlflow, ANIMALS)
@@ -153,12 +158,50 @@ def test_a_scoring_tells_of_itself_while_it_runs_and_when_it_has_ended(mlflow: M
     tracker.log_metrics(parent, {"n_photos": 4.0, f"n_{ANIMAL}": 2.0, "drift": 1.0})
     tracker.tag(parent, "drift", "they are all at night")
     tracker.close_run(parent, True)
-    scoring = queries.overview(mlflow, ANIMALS)[2]
+    scoring = queries.overview(mlflow, ANIMALS).scoring
     assert scoring is not None
+    assert scoring.run.status == "FINISHED"
     assert scoring.found == {ANIMAL: 2}
     assert scoring.drift == "they are all at night"
-    assert not scoring.failed
     tracker.client.delete_run(parent)
+
+
+def test_reading_the_photos_tells_how_far_it_is_and_what_it_found(
+    mlflow: Mlflow, served: Settings, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, seen = validate.scanning.scan, []
+
+    def watched(root: Path, cache: Path, heard: Callable[[int, int], None]) -> pd.DataFrame:
+        table = scan(root, cache, heard)
+        heard(1, 2)
+        for _ in range(100):
+            (work,) = queries.running(mlflow, ANIMALS)
+            if any(told for _, told in work.open):
+                break
+            time.sleep(0.1)
+        seen.append(work)
+        return table
+
+    monkeypatch.setattr(validate.scanning, "scan", watched)
+    validate.scan(ValidateParams(), served, DagRun("validate_images", "manual__read"))
+    (work,) = seen
+    assert work.animal == ""
+    ((_, told),) = work.open
+    assert told
+    assert re.fullmatch(r"photo [\d,]+ of [\d,]+", told.text)
+    found = queries.overview(mlflow, ANIMALS).scan
+    assert found
+    assert found.status == "FINISHED"
+    assert found.metrics == {"n_photos": len(list(served.photos.rglob("*.jpg"))), "n_unreadable": 0}
+    assert found.tag("folder") == str(served.photos)
+    with pytest.raises(DataError):
+        validate.scan(ValidateParams(photos="/nowhere"), served, DagRun("validate_images", "manual__lost"))
+    failed = queries.overview(mlflow, ANIMALS).scan
+    assert failed
+    assert failed.status == "FAILED"
+    assert "/nowhere" in failed.tag("reason")
+    for run in (found, failed):
+        job.tracker.client.delete_run(run.id)
 
 
 def test_the_gallery_shows_each_gan_once_the_newest_with_all_its_pictures(mlflow: Mlflow, job: Job) -> None:

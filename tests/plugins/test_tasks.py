@@ -9,8 +9,10 @@ from fastapi.testclient import TestClient
 from menagerie import api, links
 from world import ANIMAL
 
+from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
+from ml.stages import validate
 from ml.stages.job import Job
 
 Results = dict[str, StageResult]
@@ -86,6 +88,20 @@ def test_data_docs_are_those_of_the_photos(client: TestClient, job: Job, validat
     assert {page.path for page in pages} == {"data_docs/dataset-dataset.html", "data_docs/photos-photos.html"}
 
 
+def test_photos_that_were_nothing_new_have_the_data_docs_of_when_they_were(
+    client: TestClient, job: Job, served: Settings, validated: StageResult
+) -> None:
+    dag_run, params = DagRun("validate_images", "manual__unchanged"), ValidateParams()
+    scanned = validate.scan(params, served, dag_run)
+    assert validate.run(ANIMAL, scanned, params, served, dag_run).run_id == ""
+    (stage,) = job.tracker._search(job.tracker._experiment(ANIMAL), {"stage": "validate"}, validated.run_id)
+    assert press(client, links.DocsLink(), f"{ANIMAL}.publish", "validate_images", dag_run.run_id).endswith(
+        f"/runs/{stage.info.run_id}/artifacts/data_docs"
+    )
+    (scan,) = job.tracker.runs_of(dag_run)
+    assert press(client, links.RunLink(), "scan", "validate_images", dag_run.run_id).endswith(scan.info.run_id)
+
+
 def test_a_task_of_another_animal_or_run_is_not_mixed_up(client: TestClient) -> None:
     for task, run in (("fox.validate", "manual__first"), ("prepare", "manual__never")):
         dag = "validate_images" if "." in task else DAG
@@ -110,7 +126,8 @@ def test_a_button_says_all_of_its_task_and_hides_where_it_leads_nowhere() -> Non
     assert address.path == "/menagerie/task/run"
     said = dict(parse_qsl(address.query, keep_blank_values=True))
     assert said == {"dag": "retrain_fox", "run": RUN, "task": "group.tune", "instance": ""}
-    assert links.ReportLink().get_link(None, ti_key=key._replace(dag_id="validate_images")) == ""
+    for dag, leads in (("retrain_fox", True), ("gan_fox", True), ("validate_images", False), ("score_images", False)):
+        assert bool(links.ReportLink().get_link(None, ti_key=key._replace(dag_id=dag))) == leads
     assert links.DocsLink().get_link(None, ti_key=key._replace(dag_id="score_images")) == ""
 
 

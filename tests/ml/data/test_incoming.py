@@ -1,7 +1,9 @@
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,8 +68,9 @@ def test_photos_arrive_in_order_and_broken_ones_say_why(folder: Path) -> None:
 
 def test_a_photo_is_what_it_is_in_training(folder: Path) -> None:
     photo = incoming.read(folder, b"000.jpg", [CANVAS, Canvas(20, 20, None)])
-    _, pixels = photos.inspect((folder / "000.jpg").read_bytes())
+    facts, pixels = photos.inspect((folder / "000.jpg").read_bytes())
     assert pixels is not None
+    assert photo.facts == replace(facts, brightness=None, contrast=None, sharpness=None)
     assert np.array_equal(photo.images[0], photos.resize(pixels, 32, 48, (127, 127, 127)))
     assert np.array_equal(photo.images[1], photos.resize(pixels, 20, 20))
 
@@ -86,10 +89,10 @@ def test_few_photos_are_decoded_before_they_are_taken(folder: Path, monkeypatch:
     read = incoming.read
     seen: list[bytes] = []
 
-    def counted(root: Path, name: bytes, canvases: list[Canvas]) -> incoming.Incoming:
+    def counted(root: Path, name: bytes, *rest: Any) -> incoming.Incoming:
         seen.append(name)
         begun.release()
-        return read(root, name, canvases)
+        return read(root, name, *rest)
 
     monkeypatch.setattr(incoming, "read", counted)
     stream = incoming.arriving(folder, (b"000.jpg" for _ in range(1000)), [CANVAS])

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -154,9 +155,9 @@ def test_a_killed_scoring_goes_on_where_it_was(
         score(jury_world, folder, "killed")
     assert table_of(scored).equals(before), "what was there is whole"
 
-    def counted(root: Path, name: bytes, canvases: list[incoming.Canvas]) -> incoming.Incoming:
+    def counted(root: Path, name: bytes, *rest: Any) -> incoming.Incoming:
         seen.append(name)
-        return read(root, name, canvases)
+        return read(root, name, *rest)
 
     monkeypatch.setattr(incoming, "read", counted)
     (folder / "new.jpg").write_bytes(b"")
