@@ -11,6 +11,8 @@ from ml.data.pen import Colour, Pen, Skin, tint
 
 WHITE, BLACK, PINK, AMBER = (246, 243, 236), (32, 27, 26), (196, 140, 130), (228, 170, 50)
 SIDES = (-1, 1)
+FACE, REACH = -0.25j, 1.7
+"""Where a head that looks at you has its middle, and how far it reaches from there; in head radii."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def extent(animal: Animal) -> tuple[float, float, float, float]:
     return -0.85, min(-animal.girth, y - 1.7 * radius), 1 + x + 2.3 * radius, animal.girth + animal.leg[0]
 
 
-def draw_figure(pen: Pen, animal: Animal, rng: np.random.Generator) -> None:
-    """The whole animal walking right, the hip at 0; its head looks ahead or at you."""
+def draw_figure(pen: Pen, animal: Animal, rng: np.random.Generator) -> Pen:
+    """The whole animal walking right, the hip at 0; its head looks ahead or at you. Returns the pen of the head."""
     girth, leg, kind, (x, y, radius) = animal.girth, animal.leg[0], animal.kind, animal.head
     stride = rng.uniform(-0.24, 0.24, 4) * (leg + 0.3)
     with pen.layer() as far:
@@ -122,13 +124,12 @@ def draw_figure(pen: Pen, animal: Animal, rng: np.random.Generator) -> None:
             _leg(near, animal, hip + 0.7j * girth, swing, rng)
     nod = rng.uniform(-0.15, 0.15)
     if not kind.face or rng.random() < 0.5:
-        _profile(pen.at(1 + x + 1j * y, radius, nod + 0.4 * (kind is HORSE)), animal, rng)
-    else:
-        _face(pen.at(1 + x + 1j * y, radius * (0.85 if kind is ELEPHANT else 1.1), nod), animal, rng)
+        return _profile(pen.at(1 + x + 1j * y, radius, nod + 0.4 * (kind is HORSE)), animal, rng)
+    return _face(pen.at(1 + x + 1j * y, radius * (0.85 if kind is ELEPHANT else 1.1), nod), animal, rng)
 
 
-def draw_bust(pen: Pen, animal: Animal, rng: np.random.Generator) -> None:
-    """Head and neck, the head at 0 with radius 1, from the side or from the front."""
+def draw_bust(pen: Pen, animal: Animal, rng: np.random.Generator) -> Pen:
+    """Head and neck, the head at 0 with radius 1, from the side or from the front. Returns the pen of the head."""
     front = bool(animal.kind.face) and rng.random() < 0.6
     with pen.layer() as bust:
         if animal.kind is HORSE:
@@ -139,7 +140,7 @@ def draw_bust(pen: Pen, animal: Animal, rng: np.random.Generator) -> None:
             along, (near, far) = np.linspace(0, 1, 9), (-0.45, 0.45) if front else (-1, -0.4)
             bust.blob(np.append(skin(along, near), skin(along, far)[::-1]), animal.light)
         _mark(bust, skin, animal, 1.4, rng, 0.16)
-    (_face if front else _profile)(pen.at(0, 1, rng.uniform(-0.15, 0.15)), animal, rng)
+    return (_face if front else _profile)(pen.at(0, 1, rng.uniform(-0.15, 0.15)), animal, rng)
 
 
 def _mark(pen: Pen, skin: Skin, animal: Animal, span: float, rng: np.random.Generator, size: float = 0.034) -> None:
@@ -196,8 +197,8 @@ def _leg(pen: Pen, animal: Animal, hip: complex, swing: float, rng: np.random.Ge
     _mark(pen, lambda along, across: skin(0.3 + 0.65 * along, across), animal, 0.6, rng, 0.022)
 
 
-def _face(pen: Pen, animal: Animal, rng: np.random.Generator) -> None:
-    """A head of radius 1 that looks at you."""
+def _face(pen: Pen, animal: Animal, rng: np.random.Generator) -> Pen:
+    """A head of radius 1 that looks at you. Returns the pen whose origin is the middle of it, ears and chin."""
     kind = animal.kind
     if animal.mane:
         _mane(pen, animal, 0.1j)
@@ -233,10 +234,11 @@ def _face(pen: Pen, animal: Animal, rng: np.random.Generator) -> None:
     if kind is ELEPHANT:
         sway = rng.uniform(-0.7, 0.7)
         _trunk(pen, animal, (0, 0.35, 0.42), (0, 1.1, 0.34), (sway * 0.4, 1.8, 0.27), (sway, 2.3, 0.2))
+    return pen.at(FACE)
 
 
-def _profile(pen: Pen, animal: Animal, rng: np.random.Generator) -> None:
-    """A head with a skull of radius 1 that looks right."""
+def _profile(pen: Pen, animal: Animal, rng: np.random.Generator) -> Pen:
+    """A head with a skull of radius 1 that looks right. Returns the pen whose origin is the middle of it."""
     kind, (length, tip) = animal.kind, animal.kind.snout
     if animal.mane:
         _mane(pen, animal, -0.55 + 0.25j)
@@ -269,6 +271,7 @@ def _profile(pen: Pen, animal: Animal, rng: np.random.Generator) -> None:
             near.disc(-1 + 0.25j, 0.62, tint(animal.coat, 0.76), 0.9, 0.25)
         else:
             _ear(near.at(-0.75), animal, 1)
+    return pen.at(length / 4 + FACE)
 
 
 def _eye(pen: Pen, animal: Animal, place: complex) -> None:

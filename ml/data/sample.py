@@ -1,15 +1,18 @@
 """The sample photos: drawings of animals, a folder a class, for a first run without photos of one's own."""
 
+import csv
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from ml.data.drawings import ANIMALS, draw_bust, draw_figure, extent, individual
+from ml.data.crops import BOXES, COLUMNS, Box
+from ml.data.drawings import ANIMALS, REACH, draw_bust, draw_figure, extent, individual
 from ml.data.pen import Colour, Pen, tint
 from ml.errors import DataError, StorageError
 
@@ -41,6 +44,13 @@ SCENES = (
 )
 
 
+class Drawing(NamedTuple):
+    """A drawing, and where on it the animal's head is."""
+
+    picture: Image.Image
+    head: Box
+
+
 def is_drawn(root: Path) -> bool:
     """Whether the pictures below `root` are drawings of `draw_samples`, and must not be called photos."""
     return (root / MARK).exists()
@@ -56,9 +66,9 @@ def draw_samples(
     """Write the drawings below `root`, one folder a class, and return how many they are.
 
     They are RGB JPEG files, 120 to 160 px on the longest side: `per_class` of each animal that has a
-    classifier and `others` of each other animal. The same seed gives the same bytes. The folder appears when
-    it is complete; one that holds all these files already is left as it is, whatever its seed. `progress` is
-    told how many are done, and of how many.
+    classifier and `others` of each other animal. Beside them a table `boxes.csv` a class says where the heads
+    are. The same seed gives the same bytes. The folder appears when it is complete; one that holds all these
+    drawings already is left as it is, whatever its seed. `progress` is told how many are done, and of how many.
 
     Raises:
         DataError: `root` holds something else.
@@ -76,13 +86,16 @@ def draw_samples(
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as aside:
+            heads: dict[Path, Box] = {}
             for done, ((name, i), path) in enumerate(zip(names, paths, strict=True), start=1):
                 target = Path(aside, "drawings", path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 rng = np.random.default_rng([seed, i, *name.encode()])
-                draw_picture(name, rng).save(target, quality=int(rng.integers(80, 94)))
+                picture, heads[target] = draw_picture(name, rng)
+                picture.save(target, quality=int(rng.integers(80, 94)))
                 if progress:
                     progress(done, len(paths))
+            _write_boxes(heads)
             Path(aside, "drawings", MARK).touch()
             os.replace(Path(aside, "drawings"), root)
     except OSError as error:
@@ -93,7 +106,7 @@ def draw_samples(
     return len(paths)
 
 
-def draw_picture(name: str, rng: np.random.Generator) -> Image.Image:
+def draw_picture(name: str, rng: np.random.Generator) -> Drawing:
     """A drawing, RGB, of the animal in some pose, place and light."""
     sides = OVERSAMPLING * rng.integers(120, 161) * np.array([1, rng.uniform(0.66, 0.8)])
     width, height = (int(side) for side in (sides if rng.random() < 0.6 else sides[::-1]))
@@ -105,7 +118,7 @@ def draw_picture(name: str, rng: np.random.Generator) -> Image.Image:
         broad = animal.kind.ears == "fan" or not animal.kind.face
         radius = min(width, height) / (5 if broad else 4) * rng.uniform(0.8, 1.2)
         place = width * rng.uniform(0.36, 0.5) + 1j * height * rng.uniform(0.4, 0.5)
-        draw_bust(Pen(picture, radius, place), animal, rng)
+        head = draw_bust(Pen(picture, radius, place), animal, rng)
     else:
         left, top, right, bottom = extent(animal)
         unit = min(0.98 * width / (right - left), 0.86 * height / (bottom - top)) * rng.uniform(0.72, 1)
@@ -114,13 +127,33 @@ def draw_picture(name: str, rng: np.random.Generator) -> Image.Image:
         hip = rng.uniform(-left * unit, width - right * unit) + 1j * (feet - bottom * unit)
         pen = Pen(picture, unit, hip)
         pen.disc(0.55 + 1j * bottom, 0.85, (20, 20, 30, 90), 0.07)
-        draw_figure(pen, animal, rng)
+        head = draw_figure(pen, animal, rng)
         if rng.random() < 0.6:
             for blade in _scattered(rng, 40, width, feet + 0.01 * height, 1.02 * height):
                 bend, size = rng.uniform(-0.5, 0.5), 0.07 * height * rng.uniform(0.4, 1)
                 grass = tint(scene.ground, rng.uniform(0.6, 0.95))
                 Pen(picture, size, blade).blob(np.array([-0.15, 0.15, bend - 1j]), grass)
-    return _exposed(picture, scene, rng)
+    picture, mirrored = picture.reduce(OVERSAMPLING), rng.random() < 0.5
+    if mirrored:
+        picture = ImageOps.mirror(picture)
+    return Drawing(_exposed(picture, scene, rng), _head(head, width, height, mirrored))
+
+
+def _head(pen: Pen, width: int, height: int, mirrored: bool) -> Box:
+    """The box of a head that was drawn with this pen on a picture of this size."""
+    x, y, reach = pen.origin.real, pen.origin.imag, abs(pen.scale) * REACH
+    x = width - x if mirrored else x
+    return Box((x - reach) / width, (y - reach) / height, (x + reach) / width, (y + reach) / height)
+
+
+def _write_boxes(boxes: dict[Path, Box]) -> None:
+    for folder in {path.parent for path in boxes}:
+        with Path(folder, BOXES).open("w", newline="", encoding="utf-8") as lines:
+            table = csv.writer(lines)
+            table.writerow(COLUMNS)
+            for path, box in boxes.items():
+                if path.parent == folder:
+                    table.writerow([path.name, *(round(float(side), 4) for side in astuple(box))])
 
 
 def _scenery(picture: Image.Image, scene: Scene, horizon: float, rng: np.random.Generator) -> None:
@@ -168,10 +201,7 @@ def _scattered(rng: np.random.Generator, count: int, width: float, top: float, b
 
 
 def _exposed(picture: Image.Image, scene: Scene, rng: np.random.Generator) -> Image.Image:
-    """The picture scaled down, mirrored or not, with the scene's light, some blur and noise."""
-    picture = picture.reduce(OVERSAMPLING)
-    if rng.random() < 0.5:
-        picture = ImageOps.mirror(picture)
+    """The picture with the scene's light, some blur and noise."""
     picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.7)))
     light = rng.uniform(0.8, 1.12) * rng.uniform(0.96, 1.04, 3)
     if scene.night:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from ml import devices
 from ml.models.gan import GAN, LATENT, Batch, Pictures, window
 
 BATCH = 16
@@ -17,6 +18,8 @@ WIDTH = 64
 class DCGAN(GAN):
     """See the module. `crops`, `size` and `seed` as of `GAN`."""
 
+    rows = BATCH
+
     def __init__(self, crops: Pictures, size: int, seed: int, width: int = WIDTH) -> None:
         keras.utils.set_random_seed(seed)
         super().__init__(crops, _build_generator(size, width), seed)
@@ -25,9 +28,9 @@ class DCGAN(GAN):
         self._optimizers = [keras.optimizers.Adam(2e-4, beta_1=0.5) for _ in range(2)]
         for optimizer, network in zip(self._optimizers, (self.discriminator, self.generator), strict=True):
             optimizer.build(network.trainable_variables)
-        self.compile(jit_compile=False)
+        self.compile(None, jit_compile=False)
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, spent: float = 0.0) -> Batch:
         random = np.random.default_rng([self.seed, step])
         crops = self.crops[random.integers(len(self.crops), size=BATCH)]
         return {
@@ -36,7 +39,7 @@ class DCGAN(GAN):
             "real": window(crops, self.size, random),
         }
 
-    def pictures(self, step: int) -> int:
+    def pictures(self, step: int, spent: float = 0.0) -> int:
         return BATCH
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -54,7 +57,8 @@ class DCGAN(GAN):
             weights = network.trainable_variables
             optimizer.apply_gradients(zip(tape.gradient(minimised, weights), weights, strict=True))
         self._follow(batch["step"])
-        return {"loss_discriminator": told_apart, "loss_generator": fooled}
+        several = devices.together()  # Keras has divided its losses by their number, as gradients are added up
+        return {"loss_discriminator": told_apart * several, "loss_generator": fooled * several}
 
     def _changing(self) -> list[keras.Variable]:
         networks = [*super()._changing(), *self.discriminator.variables]
@@ -65,11 +69,11 @@ def _build_generator(size: int, width: int) -> keras.Model:
     latents = layers.Input((LATENT,), name="latents")
     channels = width * size // 8
     x = layers.Reshape((4, 4, channels))(layers.Dense(4 * 4 * channels, use_bias=False)(latents))
-    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    x = layers.ReLU()(_normalised(x))
     while x.shape[1] < size // 2:
         channels //= 2
         x = layers.Conv2DTranspose(channels, 5, 2, padding="same", use_bias=False)(x)
-        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+        x = layers.ReLU()(_normalised(x))
     return keras.Model(latents, layers.Conv2DTranspose(3, 5, 2, padding="same", activation="tanh")(x), name="generator")
 
 
@@ -78,5 +82,9 @@ def _build_discriminator(size: int, width: int) -> keras.Model:
     x = layers.LeakyReLU(0.2)(layers.Conv2D(width, 5, 2, padding="same")(pictures))
     while x.shape[1] > 4:
         x = layers.Conv2D(2 * x.shape[-1], 5, 2, padding="same", use_bias=False)(x)
-        x = layers.LeakyReLU(0.2)(layers.BatchNormalization(momentum=0.9)(x))
+        x = layers.LeakyReLU(0.2)(_normalised(x))
     return keras.Model(pictures, layers.Dense(1)(layers.Flatten()(x)), name="discriminator")
+
+
+def _normalised(x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.BatchNormalization(momentum=0.9, synchronized=devices.together() > 1)(x)

@@ -9,12 +9,18 @@ import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from ml import devices
+
 LATENT = 32
 """Numbers that a picture is drawn from."""
+CODE = 8
+"""Those of them that decide what is drawn: so few that the photos' own are never far. All decide the grain."""
 WIDTH = 128
 """Channels of the coarsest maps."""
 FINEST = 16
 """Fewest channels, those of the finest maps."""
+GRAIN, GRAINED = 3.0, 64
+"""How fast the grain changes with the latents, and the finest map that has any."""
 CHUNK = 64
 """Pictures drawn at a time."""
 
@@ -31,12 +37,12 @@ def build_generator(size: int, width: int = WIDTH) -> keras.Model:
     enlarged map, so without checkerboards, at a quarter of its cost. A last average removes the finest mesh.
     """
     latents = layers.Input((LATENT,), name="latents")
-    x = layers.Dense(4 * 4 * 2 * width, use_bias=False)(latents)
+    x = layers.Dense(4 * 4 * 2 * width, use_bias=False)(latents[:, :CODE])
     x = _gated(layers.Reshape((4, 4, 2 * width))(x))
     maps, side = {4: x}, 4
     while side < size:
         side *= 2
-        x = _doubled(x, max(FINEST, min(width, width * 8 // side * max(1, size // 64))))
+        x = _doubled(x, latents, max(FINEST, min(width, width * 8 // side * max(1, size // 64))))
         if side == 8:
             x = _gated(layers.Conv2D(2 * width, 3, padding="same", use_bias=False)(x))
         if side // 8 in maps:
@@ -61,8 +67,14 @@ def exported(generator: keras.Model) -> keras.Model:
 
 def draw(generator: keras.Model, latents: Floats) -> Pictures:
     """Return what a generator (not an exported one) draws of `latents` [N, 32]: uint8 [N, size, size, 3]."""
-    parts = [generator.predict_on_batch(latents[start : start + CHUNK]) for start in range(0, len(latents), CHUNK)]
-    return np.clip(np.round(np.concatenate(parts) * 127.5 + 127.5), 0, 255).astype(np.uint8)
+    return np.clip(np.round(draw_signed(generator, latents) * 127.5 + 127.5), 0, 255).astype(np.uint8)
+
+
+def draw_signed(generator: keras.Model, latents: Floats) -> Floats:
+    """Return what a generator draws of `latents` [N, 32], from -1 to 1: [N, size, size, 3]."""
+    chunks = [latents[start : start + CHUNK] for start in range(0, len(latents), CHUNK)]
+    strategy = generator.distribute_strategy
+    return np.concatenate([generator.predict_on_batch(devices.dealt(chunk, strategy)) for chunk in chunks])
 
 
 def latents(n: int, seed: int) -> Floats:
@@ -90,7 +102,8 @@ class GAN(keras.Model):
     """A generator that is being trained on crops, and the running average of its weights, which draws better.
 
     A recipe gives `train_step` and `batch`. Everything random is drawn from the seed and the step, so what comes after
-    a step depends on `state` alone.
+    a step depends on `state` and on what share of the training is spent, and hardly on the devices in whose scope
+    (`ml.devices`) the GAN was made.
 
     Args:
         crops: uint8 [N, S', S', 3]; random windows of the generator's size are trained on, mirrored or not.
@@ -98,22 +111,27 @@ class GAN(keras.Model):
         seed: of all that is random from here on.
     """
 
+    rows: int
+    """Those of every array in a batch, which several devices share out."""
+
     def __init__(self, crops: Pictures, generator: keras.Model, seed: int) -> None:
         super().__init__()
         self.crops, self.seed, self.generator = crops, seed, generator
         self.size = generator.output_shape[1]
         self.averaged = keras.models.clone_model(generator)
         self.averaged.set_weights(generator.get_weights())
+        self.built = True  # lest Keras calls it to build it
 
-    def batch(self, step: int) -> Batch:
-        """Return what `train_step` needs in this step, counted from 0."""
+    def batch(self, step: int, spent: float) -> Batch:
+        """Return what `train_step` needs in this step, counted from 0, when this share of the training is spent."""
         raise NotImplementedError
 
-    def train(self, step: int) -> dict[str, float]:
+    def train(self, step: int, spent: float = 0.0) -> dict[str, float]:
         """Take one step; return its losses."""
-        return self.train_on_batch(self.batch(step), return_dict=True)
+        batch = devices.dealt(self.batch(step, spent), self.distribute_strategy)
+        return self.train_on_batch(batch, return_dict=True)
 
-    def pictures(self, step: int) -> int:
+    def pictures(self, step: int, spent: float = 0.0) -> int:
         """Return how many pictures are drawn in this step."""
         raise NotImplementedError
 
@@ -145,8 +163,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
     """Keras's own, which on a CPU trains by a dozen passes over the map, in one pass there and one back."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
-        if not training:
-            return super().call(inputs, training=False)
+        if not training or self.synchronized:
+            return super().call(inputs, training=training)
         x, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, self.gamma, self.beta, epsilon=self.epsilon)
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(self.momentum * moving + (1 - self.momentum) * now)
@@ -160,12 +178,32 @@ def _built_in(layer: layers.Layer) -> layers.Layer:
 
 def _gated(x: keras.KerasTensor) -> keras.KerasTensor:
     """Normalise, and let one half of the channels gate the other (Dauphin 2017)."""
-    return ops.glu(FusedBatchNormalization(momentum=0.9, epsilon=1e-5)(x))
+    several = devices.together() > 1
+    return ops.glu(FusedBatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=several)(x))
 
 
-def _doubled(x: keras.KerasTensor, channels: int) -> keras.KerasTensor:
+def _doubled(x: keras.KerasTensor, latents: keras.KerasTensor, channels: int) -> keras.KerasTensor:
     x = layers.Conv2DTranspose(2 * channels, 3, 2, padding="same", use_bias=False)(x)
-    return _gated(layers.AveragePooling2D(2, 1, padding="same")(x))
+    x = layers.AveragePooling2D(2, 1, padding="same")(x)
+    if x.shape[1] <= GRAINED:
+        weigh = layers.Conv2D(2 * channels, 1, use_bias=False, kernel_initializer="zeros")
+        x = layers.Add()([x, weigh(grain(latents, x.shape[1]))])
+    return _gated(x)
+
+
+def grain(latents: keras.KerasTensor, side: int) -> keras.KerasTensor:
+    """Return noise that the latents decide, [N, side, side, 1] from -1 to 1.
+
+    Fur is made of it; without any a generator repeats one mesh all over. It takes the place of StyleGAN's noise (Karras
+    2019, section 2), which would draw another picture from the same latents each time.
+    """
+    phases = layers.Dense(
+        side * side,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=GRAIN),
+        bias_initializer=keras.initializers.RandomUniform(-np.pi, np.pi),
+        trainable=False,
+    )(latents)
+    return layers.Reshape((side, side, 1))(ops.sin(phases))
 
 
 def _excited(x: keras.KerasTensor, coarse: keras.KerasTensor) -> keras.KerasTensor:

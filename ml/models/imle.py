@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ml import devices
 from ml.models import projected
-from ml.models.gan import CHUNK, GAN, LATENT, Batch, Floats, Pictures, build_generator, window
+from ml.models.gan import CHUNK, GAN, LATENT, Batch, Floats, Pictures, build_generator, draw_signed, window
 
 HALF = 8
 """Pictures in each half of a batch: of matched latents, and of any."""
@@ -26,37 +27,49 @@ ROUND = 250
 """Steps between two matchings."""
 CANDIDATES, TARGETS = 1024, 256
 """Latents that are drawn for a matching at least, and windows that are matched at most."""
-NOISE = 0.05
+NOISE = 0.15
+SHIFT = 4.0
+"""Pixels, and parts of them, that the frozen network sees a matched picture shifted by at most: were it always in the
+same place, a mesh as fine as the network's strides could hide from it."""
+RATES, FADE = (7e-4, 5e-4), 0.5
+"""Learning rates of generator and discriminator, and the share of the training after which they go down to 0."""
 PIXELS = 2.0
-ADVERSARIAL, RAMP = 0.2, (200, 400)
-"""Weight of the discriminator, and the steps between which it comes in."""
+ADVERSARIAL, RAMP, RAMP_SHARES = 0.2, (200, 400), (0.2, 0.4)
+"""Weight of the discriminator, and the steps between which it comes in, or shares of the training if that is sooner."""
 
 
 class IMLE(GAN):
     """See the module. `crops`, `size` and `seed` as of `GAN`."""
+
+    rows = HALF
 
     def __init__(self, crops: Pictures, size: int, seed: int, width: int = 128) -> None:
         keras.utils.set_random_seed(seed)
         super().__init__(crops, build_generator(size, width), seed)
         seen = max(size, min(LARGEST, SEEN * size))
         pyramid = projected.build_pyramid(seen)
-        self._enlarging = projected.enlarging(size, seen)[None]
         self.seen = seen
         self.discriminator = projected.build_discriminator([x.shape[1:] for x in pyramid.outputs], seed)
         self._scales = [1.0] * len(pyramid.outputs)
         self._pyramid = lambda pictures: [x / scale for x, scale in zip(pyramid(pictures), self._scales, strict=True)]
-        self._look = tf.function(self._plain, reduce_retracing=True)
+        self._look = tf.function(self._seen, reduce_retracing=True)
         first = self._features(window(crops, size, np.random.default_rng(seed)))
         self._scales = [float(x.std()) for x in first]
-        self._look = tf.function(self._plain, reduce_retracing=True)  # the scales are constants in it
+        self._look = tf.function(self._seen, reduce_retracing=True)  # the scales are constants in it
         self._matched: dict[str, Any] = {}
-        self._generator_optimizer = keras.optimizers.Adam(7e-4, 0.5, 0.99)
-        self._discriminator_optimizer = keras.optimizers.Adam(2e-4, 0.5, 0.99)
+        self._generator_optimizer = keras.optimizers.Adam(RATES[0], 0.5, 0.99)
+        self._discriminator_optimizer = keras.optimizers.Adam(RATES[1], 0.5, 0.99)
         self._generator_optimizer.build(self.generator.trainable_variables)
         self._discriminator_optimizer.build(self.discriminator.trainable_variables)
-        self.compile(jit_compile=False)
+        self.compile(None, jit_compile=False)
 
-    def batch(self, step: int) -> Batch:
+    def train(self, step: int, spent: float = 0.0) -> dict[str, float]:
+        left = min(1, (1 - spent) / (1 - FADE))
+        for optimizer, rate in zip((self._generator_optimizer, self._discriminator_optimizer), RATES, strict=True):
+            optimizer.learning_rate.assign(rate * left)
+        return super().train(step, spent)
+
+    def batch(self, step: int, spent: float = 0.0) -> Batch:
         if step % ROUND == 0 or not self._matched:
             self._match(step)
         random = np.random.default_rng([self.seed, step, 1])
@@ -67,9 +80,10 @@ class IMLE(GAN):
             "near": matched + NOISE * random.standard_normal(matched.shape, np.float32),
             "targets": self._matched["pictures"][chosen],
             "features": [x[chosen] for x in self._matched["features"]],
+            "near_views": {side: by[chosen] for side, by in self._matched["views"].items()},
         }
-        start, end = RAMP
-        if step < start:
+        weight = _adversarial(step, spent)
+        if weight is None:
             return batch
         crops = self.crops[random.integers(len(self.crops), size=HALF)]
         return batch | {
@@ -77,11 +91,11 @@ class IMLE(GAN):
             "real": window(crops, self.size, random),
             "real_views": projected.augmentations(HALF, self.size, self.seen, random),
             "free_views": projected.augmentations(HALF, self.size, self.seen, random),
-            "adversarial": np.float32(ADVERSARIAL * min(1, (step - start) / (end - start))),
+            "adversarial": np.float32(weight),
         }
 
-    def pictures(self, step: int) -> int:
-        return HALF if step < RAMP[0] else 2 * HALF
+    def pictures(self, step: int, spent: float = 0.0) -> int:
+        return HALF if _adversarial(step, spent) is None else 2 * HALF
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch, *_ = keras.utils.unpack_x_y_sample_weight(data)
@@ -93,7 +107,7 @@ class IMLE(GAN):
         """A step without discriminator."""
         with tf.GradientTape() as tape:
             near = self.generator(batch["near"], training=True)
-            pixels, perceptual = _distances(near, self._pyramid(self._enlarged(near)), batch)
+            pixels, perceptual = _distances(near, self._seen(near, **batch["near_views"]), batch)
             loss = perceptual + PIXELS * pixels
         _minimise(tape, loss, self.generator, self._generator_optimizer)
         return {"loss_perceptual": perceptual, "loss_pixels": pixels}
@@ -104,8 +118,8 @@ class IMLE(GAN):
         with tf.GradientTape(persistent=True) as tape:
             drawn = self.generator(tf.concat([batch["near"], batch["free"]], axis=0), training=True)
             near, free = tf.split(drawn, 2)
-            views = tf.concat([self._enlarged(near), projected.augment(free, batch["free_views"])], axis=0)
-            seen = [tf.split(x, 2) for x in self._pyramid(views)]
+            views = projected.enlarged(near, **batch["near_views"]), projected.augment(free, batch["free_views"])
+            seen = [tf.split(x, 2) for x in self._pyramid(tf.concat(views, axis=0))]
             pixels, perceptual = _distances(near, [x for x, _ in seen], batch)
             judged = [tf.concat([x, y], axis=0) for x, (_, y) in zip(real, seen, strict=True)]
             logits = [tf.split(x, 2) for x in self.discriminator(judged, training=True)]
@@ -120,11 +134,12 @@ class IMLE(GAN):
         return super().state() | {
             "matched_latents": self._matched["latents"],
             "matched_pictures": self._matched["pictures"],
+            "matched_shifts": self._matched["shifts"],
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         super().restore(state)
-        self._match_with(state["matched_latents"], state["matched_pictures"])
+        self._match_with(state["matched_latents"], state["matched_pictures"], state["matched_shifts"])
 
     def _changing(self) -> list[keras.Variable]:
         return [
@@ -142,26 +157,43 @@ class IMLE(GAN):
         windows = np.concatenate([windows, windows[:, :, ::-1]])
         candidates = random.standard_normal((max(CANDIDATES, 4 * len(windows)), LATENT), np.float32)
         keys = [
-            _keys(drawn, self._features(drawn))
+            _keys(pictures, self._features(pictures))
             for start in range(0, len(candidates), CHUNK)
-            for drawn in [self.generator.predict_on_batch(candidates[start : start + CHUNK])]
+            for pictures in [draw_signed(self.generator, candidates[start : start + CHUNK])]
         ]
         chosen = greedy_matching(_keys(windows, self._features(windows)), np.concatenate(keys))
-        self._match_with(candidates[chosen], windows)
+        self._match_with(candidates[chosen], windows, random.uniform(-SHIFT, SHIFT, (2, len(windows))))
 
-    def _match_with(self, latents: Floats, windows: Floats) -> None:
-        self._matched = {"latents": latents, "pictures": windows, "features": self._features(windows)}
+    def _match_with(self, latents: Floats, windows: Floats, shifts: NDArray[Any]) -> None:
+        self._matched = {
+            "latents": latents,
+            "pictures": windows,
+            "shifts": shifts,
+            "views": self._views(shifts),
+            "features": self._features(windows, shifts),
+        }
 
-    def _enlarged(self, pictures: tf.Tensor) -> tf.Tensor:
-        return projected.enlarged(pictures, self._enlarging, self._enlarging)
+    def _views(self, shifts: NDArray[Any]) -> dict[str, Floats]:
+        sides = zip(("rows", "columns"), shifts, strict=True)
+        return {side: projected.enlarging(by, self.size, self.seen) for side, by in sides}
 
-    def _plain(self, pictures: tf.Tensor) -> list[tf.Tensor]:
-        return self._pyramid(self._enlarged(pictures))
+    def _seen(self, pictures: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> list[tf.Tensor]:
+        return self._pyramid(projected.enlarged(pictures, rows, columns))
 
-    def _features(self, pictures: Floats) -> list[Floats]:
-        """Return what the frozen network sees in pictures from -1 to 1."""
-        parts = [self._look(pictures[start : start + CHUNK]) for start in range(0, len(pictures), CHUNK)]
+    def _features(self, pictures: Floats, shifts: NDArray[Any] | None = None) -> list[Floats]:
+        """Return what the frozen network sees in pictures from -1 to 1, shifted down and to the right by [2, N]."""
+        views = self._views(np.zeros((2, len(pictures))) if shifts is None else shifts)
+        parts = [
+            self._look(pictures[part], **{side: by[part] for side, by in views.items()})
+            for part in (slice(start, start + CHUNK) for start in range(0, len(pictures), CHUNK))
+        ]
         return [np.concatenate([x.numpy() for x in scale]) for scale in zip(*parts, strict=True)]
+
+
+def _adversarial(step: int, spent: float) -> float | None:
+    """Return the weight of the discriminator, None before it comes in."""
+    along = max((now - start) / (end - start) for now, (start, end) in ((step, RAMP), (spent, RAMP_SHARES)))
+    return None if along < 0 else ADVERSARIAL * min(1.0, along)
 
 
 def _distances(near: tf.Tensor, seen: list[tf.Tensor], batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
@@ -172,7 +204,9 @@ def _distances(near: tf.Tensor, seen: list[tf.Tensor], batch: Batch) -> tuple[tf
 
 def _minimise(tape: tf.GradientTape, loss: tf.Tensor, network: keras.Model, optimizer: keras.Optimizer) -> None:
     weights = network.trainable_variables
-    optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+    # Each of several devices has the mean over its part of the batch, and the optimizer adds up their gradients.
+    share = tf.ones_like(loss) / devices.together()
+    optimizer.apply_gradients(zip(tape.gradient(loss, weights, share), weights, strict=True))
 
 
 def greedy_matching(targets: Floats, candidates: Floats) -> NDArray[np.intp]:

@@ -13,7 +13,7 @@ import pandas as pd
 from ml import figures
 from ml.analysis import alignment, explanation, heat
 from ml.analysis.classification import THRESHOLD
-from ml.data import crops
+from ml.data import crops, mirror
 from ml.data.crops import Box
 from ml.data.photos import resize
 from ml.errors import DataError
@@ -137,7 +137,7 @@ def _given(rows: pd.DataFrame) -> dict[str, Box]:
     """Return the boxes of the tables beside the photos, by path; none where there is no table."""
     found: dict[str, Box] = {}
     for folder, paths in rows.groupby(rows.root + "/" + rows.path.str.rpartition("/")[0]).path:
-        file = Path(str(folder), crops.BOXES)
+        file = mirror.file(f"{folder}/{crops.BOXES}")
         boxes = crops.read_boxes(file) if file.is_file() else {}
         found |= {path: boxes[name] for path in paths if (name := path.rpartition("/")[2]) in boxes}
     return found

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ml import progress
+from ml import devices, progress
 from ml.analysis import generative
 from ml.data.files import replacing
 from ml.errors import DataError
@@ -78,7 +78,10 @@ def run(job: GanJob, every: int = EVERY) -> StageResult:
     choices = {**params.model_dump(include={"recipe", "size", "minutes", "steps", "seed"}), "crops": crops.key(job)}
 
     def work(stage: StageRun, checkpoints: Path) -> Findings:
-        model = RECIPES[params.recipe](given.training, params.size, params.seed)
+        recipe = RECIPES[params.recipe]
+        # In float32: nobody has yet seen whether it draws as well in mixed precision.
+        with devices.given(job.settings.gpus, recipe.rows).strategy.scope():
+            model = recipe(given.training, params.size, params.seed)
         budget = Budget(params.steps, params.minutes)
         done = train(model, Judge(given.held_out), checkpoints, budget, every, partial(_log, stage))
         return _keep(stage, checkpoints, model, done, job.animal)
@@ -137,9 +140,11 @@ def train(
     latents = gan.latents(JUDGED, LATENTS_SEED)
     started, silent_until = budget.clock() - done.seconds, 0.0
     while not budget.over(done.step, done.seconds):
-        losses, before, since = [], done.seconds, done.step
+        losses, before, since, pictures = [], done.seconds, done.step, 0
         while not budget.over(done.step, done.seconds) and (done.step == since or done.step % every):
-            losses.append(model.train(done.step))
+            spent = budget.spent(done.step, done.seconds)
+            pictures += model.pictures(done.step, spent)
+            losses.append(model.train(done.step, spent))
             done.step, done.seconds = done.step + 1, budget.clock() - started
             progress.tell("percent", min(100, round(100 * budget.spent(done.step, done.seconds))), 100, **losses[-1])
 
@@ -147,9 +152,7 @@ def train(
         distance = judge.distance(drawn)
         point = {name: float(np.mean([loss[name] for loss in losses if name in loss])) for name in losses[-1]}
         point |= {"kid": distance.value, "kid_low": distance.low, "kid_high": distance.high}
-        point["pictures_per_second"] = sum(map(model.pictures, range(since, done.step))) / max(
-            done.seconds - before, 1e-9
-        )
+        point["pictures_per_second"] = pictures / max(done.seconds - before, 1e-9)
         if not done.points or distance.value < min(earlier["kid"] for earlier in done.points):
             best, done.best_step = model.averaged.get_weights(), done.step
         done.points.append({"step": done.step, **point})

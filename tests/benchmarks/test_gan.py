@@ -49,7 +49,8 @@ def test_a_step_takes_little_more_than_its_convolutions() -> None:
     took = cpu_seconds(lambda: model.train(step), STEPS)
 
     pyramid = imle.projected.build_pyramid(model.seen)
-    sized = keras.models.clone_model(pyramid, input_tensors=keras.Input((model.seen, model.seen, 3)))
+    maps = next(layer for layer in pyramid.layers if isinstance(layer, keras.Model))
+    sized = keras.models.clone_model(maps, input_tensors=keras.Input((model.seen, model.seen, 3)))
     seen = multiply_adds(sized)
     drawn, judged = multiply_adds(model.generator), multiply_adds(model.discriminator)
     # Forward, back to the input, back to the weights; the frozen network has none to learn, photos need no way back.

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ml.data.crops import BOXES, cut, middle, read_boxes
 from ml.data.drawings import ANIMALS
 from ml.data.sample import TRAINED, draw_picture, draw_samples, is_drawn
 from ml.errors import DataError, StorageError
@@ -60,17 +61,31 @@ def test_no_two_drawings_are_the_same(root: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(ANIMALS))
 def test_pictures_of_an_animal_vary_in_light_and_show_more_than_one_flat_colour(name: str) -> None:
-    pictures = [np.asarray(draw_picture(name, np.random.default_rng(seed))) for seed in range(6)]
+    pictures = [np.asarray(draw_picture(name, np.random.default_rng(seed)).picture) for seed in range(6)]
     assert np.ptp([picture.mean() for picture in pictures]) > 10
     assert all(picture.std() > 15 for picture in pictures)
 
 
 def test_a_fox_is_orange_and_an_elephant_is_grey() -> None:
     def saturation(name: str) -> float:
-        pixels = [np.asarray(draw_picture(name, np.random.default_rng(seed)).convert("HSV")) for seed in range(12)]
-        return float(np.mean([picture[..., 1].mean() for picture in pixels]))
+        drawn = [draw_picture(name, np.random.default_rng(seed)).picture for seed in range(12)]
+        return float(np.mean([np.asarray(picture.convert("HSV"))[..., 1].mean() for picture in drawn]))
 
     assert saturation("fox") > saturation("elephant")
+
+
+def test_a_table_beside_the_drawings_has_the_boxes_of_their_heads(root: Path) -> None:
+    def orange(pixels: np.ndarray) -> float:
+        hue, saturation = np.asarray(Image.fromarray(pixels).convert("HSV"))[..., :2].transpose(2, 0, 1)
+        return float(((hue < 24) & (saturation > 140)).mean())
+
+    for folder in (root / name for name in ANIMALS):
+        assert read_boxes(folder / BOXES).keys() == {file.name for file in folder.glob("*.jpg")}
+    boxes = read_boxes(root / "fox" / BOXES)
+    foxes = [np.asarray(Image.open(root / "fox" / name)) for name in boxes]
+    heads = [orange(cut(fox, box, 64)) for fox, box in zip(foxes, boxes.values(), strict=True)]
+    assert min(heads) > 0.2
+    assert np.mean(heads) > 1.3 * np.mean([orange(cut(fox, middle(*fox.shape[:2]), 64)) for fox in foxes])
 
 
 def test_a_complete_folder_is_left_as_it_is(root: Path) -> None:

@@ -60,6 +60,25 @@ def test_the_discriminator_comes_in_gently(model: IMLE) -> None:
     assert weights == pytest.approx([0, imle.ADVERSARIAL / 2, imle.ADVERSARIAL, imle.ADVERSARIAL])
 
 
+def test_in_a_short_training_it_comes_in_by_the_share_that_is_spent(model: IMLE) -> None:
+    start, end = imle.RAMP_SHARES
+    assert "real" not in model.batch(1, start - 0.01)
+    assert model.batch(1, (start + end) / 2)["adversarial"] == pytest.approx(imle.ADVERSARIAL / 2)
+    assert [model.pictures(1, spent) for spent in (0, start, 1)] == [imle.HALF, 2 * imle.HALF, 2 * imle.HALF]
+
+
+def test_the_learning_rates_go_down_to_nothing_at_the_end(model: IMLE) -> None:
+    def moved(spent: float) -> float:
+        weights = model.generator.trainable_variables[0]
+        before = weights.numpy()
+        model.train(20, spent)
+        return float(np.abs(weights.numpy() - before).max())
+
+    moves = [moved(spent) for spent in (0.9, 1.0)]
+    assert moves[0] > 0
+    assert moves[1] == 0
+
+
 @given(st.integers(1, 6), st.integers(0, 4), st.integers(0, 99))
 def test_matching_is_one_to_one_and_takes_the_nearest_pair_first(n: int, more: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -10,12 +10,25 @@ PICTURES = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.flo
 
 
 def test_enlarging_is_linear_between_the_centres_of_pixels() -> None:
-    by = projected.enlarging(16, 32)[None]
+    by = projected.enlarging(np.zeros(1), 16, 32)
     large = projected.enlarged(tf.constant(PICTURES), by, by).numpy()
     for channel in range(3):
         picture = Image.fromarray(PICTURES[0, :, :, channel])
         expected = np.asarray(picture.resize((32, 32), Image.Resampling.BILINEAR))
         np.testing.assert_allclose(large[0, :, :, channel], expected, atol=1e-5)
+
+
+def test_a_shift_is_in_pixels_and_parts_of_them() -> None:
+    plain, half, whole = projected.enlarging(np.array([0, 0.5, 1]), 16, 32)
+    row = np.arange(16.0)
+    np.testing.assert_allclose((whole @ row)[4:-4], (plain @ row)[4:-4] - 1, atol=1e-5)
+    np.testing.assert_allclose((half @ row)[4:-4], (plain @ row)[4:-4] - 0.5, atol=1e-5)
+
+
+def test_colours_of_about_half_the_pictures_stay() -> None:
+    how = projected.augmentations(400, 8, 8, np.random.default_rng(0))
+    for name, unchanged in (("brightness", 0), ("saturation", 1), ("contrast", 1)):
+        assert 0.4 < (how[name] == unchanged).mean() < 0.6
 
 
 def test_augmentation_shifts_changes_colours_and_cuts_a_hole() -> None:

@@ -1,22 +1,36 @@
 """Crops of a small world of drawings: by a table of boxes, and without one."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from world import ANIMAL, World
 
+from ml.data.crops import BOXES, COLUMNS
 from ml.errors import DataError
 from ml.results import StageResult
 from ml.stages import crops
 from ml.stages.job import GanJob
 
 
+@contextmanager
+def table(world: World, lines: list[str]) -> Iterator[None]:
+    """Let these lines be the table beside the drawings, or none if there are none; then again that which was there."""
+    file = Path(world.settings.photos, ANIMAL, BOXES)
+    drawn = file.read_text()
+    file.write_text("\n".join([",".join(COLUMNS), *lines])) if lines else file.unlink()
+    try:
+        yield
+    finally:
+        file.write_text(drawn)
+
+
 @pytest.fixture(scope="module")
 def cropped(world: World) -> tuple[GanJob, StageResult]:
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, table(world, []):
         patch.chdir(world.settings.home)
         job = world.gan_job("crops")
         return job, crops.run(job)
@@ -46,9 +60,22 @@ def test_training_and_held_out_crops_share_no_photo(cropped: tuple[GanJob, Stage
 
 def test_the_same_work_is_not_done_again(world: World, cropped: tuple[GanJob, StageResult]) -> None:
     again = world.gan_job("crops again", seed=5)
-    result = crops.run(again)
+    with table(world, []):
+        result = crops.run(again)
     assert result.reused
     assert crops.key(again) == cropped[1].run_id
+
+
+def test_the_drawings_come_with_a_table_that_is_no_photo(
+    make_world: Callable[[], World], monkeypatch: pytest.MonkeyPatch, cropped: tuple[GanJob, StageResult]
+) -> None:
+    world = make_world()
+    monkeypatch.chdir(world.settings.home)
+    job = world.gan_job("drawn heads")
+    assert not job.dataset.rows.path.str.endswith(BOXES).any()
+    result = crops.run(job)
+    assert crops.BY_TABLE in result.summary
+    assert result.metrics["likeness"] > cropped[1].metrics["likeness"]
 
 
 def test_who_asks_before_they_are_cut_is_told(world: World) -> None:
@@ -64,15 +91,9 @@ def test_a_table_beside_the_photos_goes_first(
     job = world.gan_job("table")
     rows = job.dataset.training
     mine = rows[rows.label == 1]
-    file = Path(world.settings.photos, ANIMAL, "boxes.csv")
     names = [Path(path).name for path in mine.path]
-    lines = [f"{name},0.25,0.25,0.75,0.75" for name in names[1:]]
-    file.write_text("\n".join(["file,xmin,ymin,xmax,ymax", *lines]))
-    try:
-        with caplog.at_level(logging.WARNING):
-            result = crops.run(job)
-    finally:
-        file.unlink()
+    with table(world, [f"{name},0.25,0.25,0.75,0.75" for name in names[1:]]), caplog.at_level(logging.WARNING):
+        result = crops.run(job)
     assert crops.BY_TABLE in result.summary
     assert "1 left out" in result.summary
     assert result.metrics["n_crops"] == len(mine) - 1

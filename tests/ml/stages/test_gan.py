@@ -141,6 +141,17 @@ def test_a_budget_ends_with_what_is_spent_first() -> None:
     assert Budget(minutes=2).spent(1000, 60) == 0.5
 
 
+def test_a_training_knows_what_share_of_it_is_spent(tmp_path: Path) -> None:
+    class Told(DCGAN):
+        def train(self, step: int, spent: float = 0.0) -> dict[str, float]:
+            shares.append(spent)
+            return super().train(step, spent)
+
+    shares: list[float] = []
+    train(Told(CROPS, 32, seed=0, width=4), judge(), tmp_path, Budget(steps=5), every=3)
+    assert shares == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+
+
 def test_minutes_of_an_earlier_try_count(tmp_path: Path) -> None:
     def clock() -> float:
         clock.now += 1.0  # type: ignore[attr-defined]
