@@ -34,7 +34,7 @@ same place, a mesh as fine as the network's strides could hide from it."""
 RATES, FADE = (7e-4, 5e-4), 0.5
 """Learning rates of generator and discriminator, and the share of the training after which they go down to 0."""
 PIXELS = 2.0
-ADVERSARIAL, RAMP, RAMP_SHARES = 0.2, (200, 400), (0.2, 0.4)
+ADVERSARIAL, RAMP, RAMP_SHARES = 0.2, (200, 400), (0.5, 0.8)
 """Weight of the discriminator, and the steps between which it comes in, or shares of the training if that is sooner."""
 
 
