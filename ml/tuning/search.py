@@ -16,8 +16,6 @@ from ml.tuning.oracles import make_oracle
 
 log = logging.getLogger(__name__)
 
-FEWEST_TO_COMPARE = 2
-"""Finished trials that another must be hopeless beside before it is stopped."""
 QUARTILE = 0.75
 INTERNAL = "tuner/"
 """What the names of Hyperband's own entries begin with."""
@@ -138,8 +136,7 @@ class CrossValidationTuner(BaseTuner):
         before, first, others = self._fits.seconds, self.inner[:2], self.inner[2:]
         scores, curves = self._judge(configuration, epochs, first)
         stopped = (
-            bool(others)
-            and len(finished) >= FEWEST_TO_COMPARE
+            bool(others and finished)
             and mean(scores) < np.quantile([mean(other.scores[:2]) for other in finished], QUARTILE)
         )
         if not stopped:

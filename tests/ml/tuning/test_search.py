@@ -96,9 +96,9 @@ def test_fits_are_shared_between_searches_that_run_at_once(tmp_path: Path, monke
     for child in children:
         child.join()
     done = lines(log)
-    assert len(done) == len(set(done)) == 3 * (4 + 6)  # a fit a fold and a pair of folds, instead of 4 + 4 × 3
-
     trials = toy_search.run(tmp_path / "fits", plan, log)
+    # A fit without two folds serves the searches of both.
+    assert len(done) == len(set(done)) < sum(len(trial.scores) for tried in trials.values() for trial in tried)
     assert lines(log) == done
     assert toy_search.shown(trials) == toy_search.shown(toy_search.run(tmp_path / "others", plan))
     assert len({json.dumps([one.configuration for one in tried]) for tried in trials.values()}) == 1
