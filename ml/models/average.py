@@ -25,8 +25,13 @@ def shared_weights(kinds: Sequence[str]) -> list[float]:
 
 def average_probabilities(members: Sequence[ArrayLike], weights: Sequence[float]) -> NDArray[np.float32]:
     """What `build_average` says, from what its members said: each [N] -> float32 [N] in 0 to 1."""
-    odds = [logit(np.clip(np.asarray(member, np.float64), LIMIT, 1 - LIMIT)) for member in members]
-    return expit(np.tensordot(weights, odds, axes=1)).astype(np.float32)
+    return expit(np.tensordot(weights, [finite_log_odds(member) for member in members], axes=1)).astype(np.float32)
+
+
+def finite_log_odds(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """The log-odds of probabilities, float64 of their shape, none beyond those of `LIMIT`."""
+    odds: NDArray[np.float64] = logit(np.clip(np.asarray(probabilities, np.float64), LIMIT, 1 - LIMIT))
+    return odds
 
 
 def build_average(members: Sequence[keras.Model], weights: Sequence[float]) -> keras.Model:

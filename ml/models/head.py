@@ -83,7 +83,7 @@ def fit_head(
     best = min(
         (_fit(coordinates, gram, indicators, groups, penalty) for penalty in PENALTIES), key=lambda fit: fit.loss
     )
-    shift = _balancing_shift(log_odds(best.logits, positive), is_positive)
+    shift = balancing_shift(log_odds(best.logits, positive), is_positive)
 
     weights = best.weights if basis is None else basis @ best.weights
     kernel = scale[:, None] * weights[:-1]
@@ -113,6 +113,17 @@ def log_odds(logits: Floats, positive: NDArray[np.bool_]) -> Floats:
     """log P(positive classes) - log P(other classes): [N, C] -> [N]."""
     odds: Floats = logsumexp(logits[:, positive], axis=1) - logsumexp(logits[:, ~positive], axis=1)
     return odds
+
+
+def balancing_shift(odds: NDArray[np.floating], is_positive: NDArray[np.bool_]) -> float:
+    """What to add to the log-odds for the least log loss with positives and negatives weighing the same."""
+    weights = np.where(is_positive, 0.5 / is_positive.mean(), 0.5 / (1 - is_positive.mean()))
+    signs = np.where(is_positive, -1.0, 1.0)
+
+    def loss(shift: float) -> float:
+        return float(np.mean(weights * np.logaddexp(0, signs * (odds + shift))))
+
+    return float(minimize_scalar(loss, bounds=(-10, 10), method="bounded", options={"xatol": 1e-3}).x)
 
 
 def _positive_classes(
@@ -212,14 +223,3 @@ def _temperature(logits: Floats, indicators: Floats) -> tuple[float, float]:
 
     result = minimize_scalar(loss, bounds=(-7, 3), method="bounded", options={"xatol": 1e-3})
     return float(np.exp(result.x)), float(result.fun)
-
-
-def _balancing_shift(odds: Floats, is_positive: NDArray[np.bool_]) -> float:
-    """What to add to the log-odds for the least log loss with positives and negatives weighing the same."""
-    weights = np.where(is_positive, 0.5 / is_positive.mean(), 0.5 / (1 - is_positive.mean()))
-    signs = np.where(is_positive, -1.0, 1.0)
-
-    def loss(shift: float) -> float:
-        return float(np.mean(weights * np.logaddexp(0, signs * (odds + shift))))
-
-    return float(minimize_scalar(loss, bounds=(-10, 10), method="bounded", options={"xatol": 1e-3}).x)

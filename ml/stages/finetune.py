@@ -6,22 +6,25 @@ through it, whatever the fold, the run or the animal.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from ml import devices, progress, training
 from ml.analysis import classification, selection
-from ml.analysis.classification import balanced_subset
-from ml.crossvalidation import Fold
+from ml.analysis.classification import THRESHOLD, balanced_subset
+from ml.crossvalidation import Fold, cross_validate, pool
 from ml.data.views import PLAIN
 from ml.errors import DataError
 from ml.models import finetuning
+from ml.models.average import finite_log_odds
 from ml.models.backbones import BACKBONES, build_backbone
 from ml.models.finetuning import Batches
-from ml.models.head import LinearHead, build_classifier, fit_head
+from ml.models.head import LinearHead, balancing_shift, build_classifier, fit_head
 from ml.results import Candidate, StageResult
 from ml.stages import evaluation
 from ml.stages.features import features, maps
@@ -64,9 +67,12 @@ def run(job: Job, results: Sequence[StageResult], how: Mapping[str, Any] = HOW) 
 
     def work(stage: StageRun, checkpoints: Path) -> Findings:
         tuning = _Tuning(job, choices)
-        metrics = evaluation.cross_validate(stage, job.dataset, checkpoints, tuning.judge, job.params.seed)
+        labels, folds = job.dataset.training.label.to_numpy(bool), job.dataset.training.fold
+        judged = cross_validate(sorted(folds.unique()), checkpoints, tuning.judge)
+        balanced, shift = balance(judged, labels)
+        metrics = evaluation.report(stage, job.dataset, balanced, pool(balanced, len(labels)), job.params.seed)
         metrics |= evaluation.cost(tuning.backbone, *choices["canvas"])
-        candidate = Candidate(stage_name, best.complexity, metrics["cv_accuracy_mean"], choices)
+        candidate = Candidate(stage_name, best.complexity, metrics["cv_accuracy_mean"], choices | {"shift": shift})
         return Findings(evaluation.sentence(metrics), metrics, (candidate,))
 
     return perform(job, stage_name, choices, work)
@@ -76,9 +82,26 @@ def final_model(job: Job, choices: dict) -> keras.Model:
     """Return the network fine-tuned on all folds: uint8 photos in, probability of the animal out."""
     tuning = _Tuning(job, choices)
     head, *_ = tuning.fit(np.arange(len(job.dataset.training)))
+    head = replace(head, bias=(head.bias + choices["shift"] * head.positive).astype(np.float32))
     model = build_classifier(tuning.backbone, head, tuple(choices["canvas"]))
     model.name = f"{model.name}_tuned"  # beside the frozen one in an average
     return model
+
+
+def balance(folds: Sequence[Fold], labels: np.ndarray) -> tuple[list[Fold], float]:
+    """Shift the log-odds of every fold by what suits the other folds best; return with them what suits all folds.
+
+    A network says of the photos that it was trained on what it knows by heart, so where its decision threshold lies is
+    seen on photos left out only, here as in scikit-learn's `CalibratedClassifierCV(ensemble=False)`.
+    """
+    odds = finite_log_odds(pool(folds, len(labels)))
+    balanced = []
+    for fold in folds:
+        others = np.concatenate([other.held_out for other in folds if other is not fold])
+        shifted = expit(odds[fold.held_out] + balancing_shift(odds[others], labels[others])).astype(np.float32)
+        accuracy = float(((shifted >= THRESHOLD) == labels[fold.held_out]).mean())
+        balanced.append(replace(fold, probabilities=shifted, metrics=fold.metrics | {"accuracy": accuracy}))
+    return balanced, balancing_shift(odds, labels)
 
 
 class _Tuning:

@@ -135,9 +135,8 @@ class CrossValidationTuner(BaseTuner):
 
         before, first, others = self._fits.seconds, self.inner[:2], self.inner[2:]
         scores, curves = self._judge(configuration, epochs, first)
-        stopped = (
-            bool(others and finished)
-            and mean(scores) < np.quantile([mean(other.scores[:2]) for other in finished], QUARTILE)
+        stopped = bool(others and finished) and mean(scores) < np.quantile(
+            [mean(other.scores[:2]) for other in finished], QUARTILE
         )
         if not stopped:
             more_scores, more_curves = self._judge(configuration, epochs, others)

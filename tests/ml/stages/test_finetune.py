@@ -7,9 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 from world import World
 
-from ml import crossvalidation
+from ml.crossvalidation import Fold
 from ml.models import finetuning
 from ml.models.applications import application
 from ml.models.average import average_probabilities
@@ -93,6 +94,28 @@ def test_no_photo_passes_the_lower_half_twice(done: Tuned, tmp_path: Path) -> No
     np.testing.assert_allclose(final.predict(loaded, done.job.dataset, indices, padding), said, atol=1e-5)
 
 
+def test_a_fold_is_balanced_by_what_the_others_say() -> None:
+    """A network that says yes too readily is mended, and no fold has a say in its own threshold."""
+    random = np.random.default_rng(0)
+    labels = np.arange(500) % 5 == 0
+    odds = random.normal(np.where(labels, 4, 0), 1)  # the best place to part them is 2
+    parts = np.array_split(random.permutation(500), 5)
+    folds = [Fold(part, expit(odds[part]), {}, {"train_accuracy": 1.0}) for part in parts]
+
+    balanced, shift = finetune.balance(folds, labels)
+    assert shift == pytest.approx(-2, abs=0.3)
+    for fold in balanced:
+        moved = logit(fold.probabilities) - odds[fold.held_out]
+        np.testing.assert_allclose(moved, shift, atol=0.3)
+        assert fold.metrics["accuracy"] > 0.9
+        assert fold.metrics["train_accuracy"] == 1
+
+    labels[parts[0]] = ~labels[parts[0]]
+    again, _ = finetune.balance(folds, labels)
+    np.testing.assert_array_equal(again[0].probabilities, balanced[0].probabilities)
+    assert (again[1].probabilities != balanced[1].probabilities).any()
+
+
 def test_it_votes_beside_the_frozen_one(done: Tuned, tmp_path: Path) -> None:
     averaged = average.run(done.job, [done.frozen, done.tuned])
     assert averaged is not None
@@ -114,7 +137,7 @@ def test_a_killed_task_goes_on_with_the_fold_that_it_was_at(
 ) -> None:
     judge, judged = finetune._Tuning.judge, []
 
-    def dies_in_the_third(self: finetune._Tuning, fold: int) -> crossvalidation.Fold:
+    def dies_in_the_third(self: finetune._Tuning, fold: int) -> Fold:
         judged.append(fold)
         if len(judged) == 3:
             raise KeyboardInterrupt
