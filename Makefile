@@ -28,7 +28,8 @@ down: install  ## stop them
 	$(BIN)/menagerie down
 
 test: install  ## run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow and not benchmark" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m slow  # these take the whole machine
 
 check: install  ## lint, types, layers
 	$(BIN)/ruff check .
