@@ -1,6 +1,5 @@
 """What scoring costs beside the forward pass that it can't do without, and what another animal adds."""
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from world import make_settings
 
 from ml.data import incoming
 from ml.data.incoming import Canvas
-from ml.data.sample import draw_samples
 from ml.models.backbones import BACKBONES, build_backbone
 from ml.models.head import LinearHead, build_classifier
 from ml.params import ScoreParams
@@ -37,14 +35,13 @@ def champion(tracker: Tracker, animal: str, seed: int) -> RegisteredVersion:
     return made
 
 
-def test_scoring_is_hardly_slower_than_the_bare_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scoring_is_hardly_slower_than_the_bare_pass(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At least 0.9 of its photos a second, decoding included; three animals at most 1.05 of one's time.
 
-    The bare pass gets its photos decoded beforehand. PHOTOS names real ones, of which 512 are taken.
+    The bare pass gets its photos decoded beforehand. 512 photos are taken.
     """
-    photos = Path(os.environ.get("PHOTOS") or tmp_path / "drawings").absolute()
-    if not photos.exists():
-        draw_samples(photos, per_class=250, others=50)
     monkeypatch.chdir(tmp_path)
     three = make_settings(tmp_path / "home", photos)
     (tmp_path / "one.toml").write_text('[tiger]\npositives = ["tiger/*"]\nnegatives = ["*/*"]\n')

@@ -1,6 +1,5 @@
 """What a search costs beside keras-tuner's own, which builds every network anew and fits every fold of every trial."""
 
-import os
 import time
 from pathlib import Path
 
@@ -8,13 +7,12 @@ import keras_tuner
 import numpy as np
 import pytest
 from keras_tuner.engine.base_tuner import BaseTuner
-from world import make_settings
 
-from ml.data.sample import draw_samples
 from ml.models import hypermodel
-from ml.params import RetrainParams, ValidateParams
+from ml.params import RetrainParams
 from ml.results import DagRun
-from ml.stages import prepare, validate
+from ml.settings import Settings
+from ml.stages import prepare
 from ml.stages.networks import Networks
 from ml.stages.scratch import Bench
 from ml.stages.search import Judging
@@ -24,16 +22,9 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 TRIALS, EPOCHS, SEED = 12, 5, 0
 
 
-def test_a_search_takes_half_of_what_random_search_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same configurations, epochs and folds, in process CPU time. PHOTOS names real photos."""
-    photos = Path(os.environ.get("PHOTOS") or tmp_path / "drawings").absolute()
-    if not photos.exists():
-        draw_samples(photos, per_class=100, others=20)
-    monkeypatch.chdir(tmp_path)
-    settings, params = make_settings(tmp_path / "home", photos), ValidateParams()
-    result = validate.run("fox", validate.scan(params, settings), params, settings, DagRun("validate_images", "bench"))
-    validate.publish(result, settings)
-    job = prepare.run("fox", RetrainParams(), settings, DagRun("retrain_fox", "bench"))
+def test_a_search_takes_half_of_what_random_search_does(tmp_path: Path, accepted: Settings) -> None:
+    """The same configurations, epochs and folds, in process CPU time."""
+    job = prepare.run("fox", RetrainParams(), accepted, DagRun("retrain_fox", "bench"))
     bench, folds = Bench.of(job, hypermodel.SIDE, "balanced", SEED), range(5)
     judging = Judging(bench, Networks(bench))
     space = keras_tuner.HyperParameters()

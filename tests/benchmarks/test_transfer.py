@@ -1,37 +1,27 @@
 """What transfer costs beside the one pass of the backbone that it can't do without."""
 
-import os
 import shutil
 import time
-from pathlib import Path
 
 import keras
 import pytest
-from world import make_settings
 
-from ml.data.sample import draw_samples
 from ml.models.backbones import BACKBONES, build_backbone
-from ml.params import RetrainParams, ValidateParams
+from ml.params import RetrainParams
 from ml.results import DagRun
-from ml.stages import prepare, transfer, validate
+from ml.settings import Settings
+from ml.stages import prepare, transfer
 from ml.stages.features import BATCH
 
 pytestmark = pytest.mark.benchmark
 BACKBONE = "EfficientNetLite0"
 
 
-def test_transfer_takes_little_more_than_one_forward_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most 1.5 times the pass; a second run on the same photos takes no pass at all. PHOTOS names real ones."""
-    photos = Path(os.environ.get("PHOTOS") or tmp_path / "drawings").absolute()
-    if not photos.exists():
-        draw_samples(photos, per_class=250, others=50)
-    monkeypatch.chdir(tmp_path)
-    settings, params = make_settings(tmp_path / "home", photos), ValidateParams()
-    result = validate.run("fox", validate.scan(params, settings), params, settings, DagRun("validate_images", "bench"))
-    validate.publish(result, settings)
+def test_transfer_takes_little_more_than_one_forward_pass(accepted: Settings) -> None:
+    """At most 1.5 times the pass; a second run on the same photos takes no pass at all."""
 
     def job(name: str, **chosen: object):
-        return prepare.run("fox", RetrainParams.read(chosen), settings, DagRun("retrain_fox", name))
+        return prepare.run("fox", RetrainParams.read(chosen), accepted, DagRun("retrain_fox", name))
 
     first = job("first")
     rows, padding = first.dataset.rows, BACKBONES[BACKBONE].padding
@@ -57,4 +47,4 @@ def test_transfer_takes_little_more_than_one_forward_pass(tmp_path: Path, monkey
     )
     assert stage <= 1.5 * one_pass
     assert second <= 0.5 * one_pass
-    shutil.rmtree(tmp_path / "home")
+    shutil.rmtree(accepted.home)

@@ -8,18 +8,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Thread
 
 import pandas as pd
 import pytest
 from world import make_settings
 
-from ml.data.sample import draw_samples
-from ml.params import RetrainParams, ValidateParams
+from ml.params import RetrainParams
 from ml.results import DagRun
 from ml.settings import Settings
-from ml.stages import prepare, search, validate
+from ml.stages import prepare, search
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 MOST = 0.65
@@ -104,19 +102,9 @@ def searched(n: int, settings: Settings) -> tuple[float, dict[str, pd.DataFrame]
     return elapsed, {name: table.drop(columns="seconds") for name, table in tables.items()}
 
 
-def test_two_workers_on_two_cores_take_little_more_than_half_of_the_time_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At most 0.65 of it, by the clock. The processes have started before; PHOTOS names real photos."""
-    photos = Path(os.environ.get("PHOTOS") or tmp_path / "drawings").absolute()
-    if not photos.exists():
-        draw_samples(photos, per_class=100, others=20)
-    monkeypatch.chdir(tmp_path)
-    settings, params = make_settings(tmp_path / "home", photos), ValidateParams()
-    result = validate.run("fox", validate.scan(params, settings), params, settings, DagRun("validate_images", "bench"))
-    validate.publish(result, settings)
-
-    (one, alone), (two, together) = searched(1, settings), searched(2, settings)
+def test_two_workers_on_two_cores_take_little_more_than_half_of_the_time_of_one(accepted: Settings) -> None:
+    """At most 0.65 of it, by the clock. The processes have started before."""
+    (one, alone), (two, together) = searched(1, accepted), searched(2, accepted)
     print(f"two workers take {two / one:.2f} of the time of one")
     assert len(alone) == len(together) == 6
     for name, trials in alone.items():
