@@ -12,7 +12,7 @@ from ml.crossvalidation import Fold
 from ml.stages import evaluation
 from ml.stages.job import Job
 
-CHUNK = 256
+CHUNK = 128
 
 Fit = Callable[[np.ndarray, tuple[np.ndarray, np.ndarray] | None], tuple[keras.Model, dict[str, list[float]]]]
 """Gets the places of the photos to train on, and images and labels to watch; returns the model and its curves."""
@@ -78,9 +78,11 @@ class Bench:
 
     def predict(self, model: keras.Model, places: np.ndarray) -> np.ndarray:
         """Return the probabilities of the animal, float32 [K]."""
-        # `model.predict` makes a dataset of its images first, which takes longer than a small network.
+        # `model.predict` makes a dataset of its images first, which takes longer than a small network. The last chunk
+        # is filled up, since TensorFlow would trace the network anew for another size.
         chunks = np.split(places, range(CHUNK, len(places), CHUNK))
-        return np.concatenate([model.predict_on_batch(self.images[chunk])[:, 0] for chunk in chunks])
+        said = [model.predict_on_batch(self.images[np.resize(chunk, CHUNK)])[: len(chunk), 0] for chunk in chunks]
+        return np.concatenate(said)
 
     def judge(self, fold: int, fit: Fit) -> Fold:
         """Return how the model that `fit` returns, trained without this fold, judges it."""
