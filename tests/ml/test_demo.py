@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from world import make_settings
 
-from ml import demo, stack
+from ml import demo, follower, stack
 from ml.settings import Settings
 
 TABLES = """
@@ -84,7 +84,7 @@ def run_all(airflow: Airflow, settings: Settings, monkeypatch: pytest.MonkeyPatc
     """Run the demo's DAGs, and return what it says."""
     monkeypatch.setattr(stack, "client", lambda _: airflow)
     monkeypatch.setattr(demo, "GRACE", 0.0)
-    monkeypatch.setattr(demo.time, "sleep", lambda _: None)
+    monkeypatch.setattr(follower.time, "sleep", lambda _: None)
     said = io.StringIO()
     demo._run_all(settings, Console(file=said, width=80), preset)
     return said.getvalue()
