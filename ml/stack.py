@@ -5,7 +5,6 @@
 
 import importlib.metadata
 import os
-import re
 import signal
 import socket
 import sqlite3
@@ -20,10 +19,11 @@ from typing import Any, NoReturn
 import httpx
 from rich.console import Console
 
-from ml import animals, supervisor
 from ml import settings as settings_module
-from ml.environment import USER, dags_folder, database, environment, password
+from ml import supervisor
+from ml.environment import USER, database, environment, password
 from ml.errors import MenagerieError, ServiceError
+from ml.health import missing_parts
 from ml.rest import Airflow
 from ml.settings import CHECKOUT, Settings
 
@@ -199,9 +199,9 @@ def _own_mlflow(settings: Settings) -> bool:
 def _await_health(
     settings: Settings, process: "subprocess.Popen[bytes] | None", since: datetime, console: Console
 ) -> None:
-    began, seen = time.monotonic(), ""
+    began, seen, airflow = time.monotonic(), "", client(settings)
     with waiting(console, "Starting") as status, httpx.Client(timeout=10.0, trust_env=False) as http:
-        while missing := _missing(settings, http, since):
+        while missing := missing_parts(settings, http, airflow, since):
             if process and process.poll() is not None:
                 raise ServiceError(f"Menagerie didn't start. {reason(settings) or 'It was asked to end.'}")
             if time.monotonic() - began > PATIENCE:
@@ -214,40 +214,6 @@ def _await_health(
                 console.print(text, highlight=False, soft_wrap=True)
             seen = text
             time.sleep(0.5)
-
-
-def _missing(settings: Settings, http: httpx.Client, since: datetime) -> list[str]:
-    """Return the parts that have not shown since `since` that they work."""
-    missing = [] if _answers(http, f"{settings.mlflow_uri}/health") is not None else ["mlflow"]
-    health = _answers(http, f"{settings.airflow_url}/api/v2/monitor/health")
-    if health is None:
-        return [*missing, "api-server", "scheduler", "dag-processor", "triggerer"]
-    for name in ("scheduler", "dag_processor", "triggerer"):
-        beat = health.json()[name][f"latest_{name}_heartbeat"]
-        if health.json()[name]["status"] != "healthy" or datetime.fromisoformat(beat) < since:
-            missing.append(name.replace("_", "-"))
-    return missing or _unparsed(client(settings), since, settings)
-
-
-def _unparsed(airflow: Airflow, since: datetime, settings: Settings) -> list[str]:
-    """Return the DAG files whose DAGs, or errors, Airflow doesn't know yet."""
-    folder = dags_folder()
-    files = [path for path in sorted(folder.rglob("*.py")) if re.search(r"@dag\b|\bDAG\(", path.read_text())]
-    if not any(animal.gan for animal in animals.read(settings.animals).values()):
-        files = [path for path in files if path.name != "gan.py"]  # there is no DAG in it then
-    errors = airflow.all("importErrors", "import_errors")
-    known = [(dag["relative_fileloc"], dag["last_parsed_time"]) for dag in airflow.all("dags", "dags")]
-    known += [(error["filename"], error["timestamp"]) for error in errors]
-    parsed = {str(folder / name) for name, at in known if name and at and datetime.fromisoformat(at) >= since}
-    return [path.name for path in files if str(path) not in parsed]
-
-
-def _answers(http: httpx.Client, url: str) -> httpx.Response | None:
-    try:
-        answer = http.get(url)
-    except httpx.HTTPError:
-        return None
-    return answer if answer.is_success else None
 
 
 def _running(settings: Settings) -> dict[str, Any] | None:
