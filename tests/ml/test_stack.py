@@ -107,8 +107,11 @@ class Installation:
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
+    # Tests that run in the background of a shell ignore Ctrl-C, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     made = Installation(tmp_path)
     yield made
+    signal.signal(signal.SIGINT, before)
     if session := made.session:
         supervisor.end_session(session, grace=0.0)
     assert made.session == 0
