@@ -4,6 +4,7 @@ import base64
 from functools import cached_property
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from menagerie import links
@@ -43,3 +44,11 @@ class MenageriePlugin(AirflowPlugin):
         from menagerie import api
 
         return [{"app": api.make_app(settings.read()), "url_prefix": "/menagerie", "name": "Menagerie"}]
+
+    @cached_property
+    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """What all requests to Airflow pass."""
+        from menagerie.writers import OneWriter
+
+        sqlite = conf.get("database", "sql_alchemy_conn").startswith("sqlite")
+        return [{"middleware": OneWriter, "name": "One writer at a time"}] if sqlite else []

@@ -72,10 +72,10 @@ class Mlflow:
     Every call raises `ServiceError` if MLflow doesn't answer in time, or refuses.
     """
 
-    def __init__(self, uri: str, login: tuple[str, str] | None = None, timeout: float = 4.0) -> None:
+    def __init__(self, uri: str, login: tuple[str, str] | None = None, timeout: float = 10.0) -> None:
         self.uri = uri.rstrip("/")
         self._http = httpx.Client(
-            base_url=self.uri, auth=login, timeout=httpx.Timeout(timeout, connect=1.0), trust_env=False
+            base_url=self.uri, auth=login, timeout=httpx.Timeout(timeout, connect=3.0), trust_env=False
         )
         self._threads = ThreadPoolExecutor(8, "menagerie-page")
         self._experiments: dict[str, str] = {}

@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from installation import MENAGERIE, install, menagerie
 
@@ -90,6 +92,14 @@ def shown(element: Any, milliseconds: int = 10_000) -> bool:
     return True
 
 
+def await_text(page: Any, element: Any) -> None:
+    """Wait as long as a task may take until the Menagerie page shows this; else the failure tells what it shows."""
+    try:
+        element.wait_for(timeout=TASK)
+    except playwright.TimeoutError as error:
+        pytest.fail(f"{error}\nThe page shows:\n{page.locator('body').inner_text()}")
+
+
 def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) -> None:
     run = trigger(browser, running)
 
@@ -109,8 +119,8 @@ def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) ->
     browser.get_by_text("response successful").first.wait_for()
 
     browser.locator(NAVIGATION).click()
-    page.locator("dl").get_by_text("version 1").wait_for(timeout=TASK)
-    page.locator(".decision").get_by_text("Approved by admin").wait_for(timeout=TASK)
+    await_text(page, page.locator("dl").get_by_text("version 1"))
+    await_text(page, page.locator(".decision").get_by_text("Approved by admin"))
     assert page.get_by_text("Report of the last retraining").is_visible()
     with browser.expect_popup() as opened:
         page.get_by_text("Its run in MLflow").first.click()
@@ -123,6 +133,35 @@ def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) ->
     browser.get_by_text("dataset-dataset.html").wait_for()
 
 
+def test_the_page_comes_back_when_mlflow_does(browser: Any, running: Settings) -> None:
+    started = [each for each in psutil.process_iter(["cmdline"]) if str(running.mlflow_port) in each.info["cmdline"]]
+    assert started
+    for process in started:
+        process.suspend()
+    try:
+        browser.locator(NAVIGATION).click()
+        page = browser.frame_locator("iframe")
+        page.get_by_text("MLflow doesn't answer").wait_for()
+    finally:
+        for process in started:
+            process.resume()
+    page.locator("#now").wait_for()
+
+
 @pytest.mark.parametrize("path", ["menagerie/", "menagerie/now", "menagerie/task/run?dag=a&run=b&task=c"])
 def test_without_login_nothing_is_shown(running: Settings, path: str) -> None:
     assert httpx.get(f"{running.airflow_url}/{path}").status_code in (401, 403)
+
+
+def test_many_who_write_at_once_are_all_answered(running: Settings) -> None:
+    airflow = stack.client(running)
+
+    def write(number: int) -> None:
+        if number % 2:
+            airflow.post("dags/validate_images/dagRuns", {"logical_date": None})
+        else:
+            airflow.patch("dags/validate_images", {"is_paused": True})
+
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(write, range(8)))

@@ -46,6 +46,11 @@ def addresses(text: str) -> set[str]:
     return set(re.findall(r'(?:src|href)="([^"#][^"]*)"', text.replace("&amp;", "&")))
 
 
+def retried(text: str) -> bool:
+    """Return whether the browser asks for the page again by itself."""
+    return '<meta http-equiv="refresh"' in text
+
+
 @pytest.mark.parametrize("token", [None, "forged"])
 @pytest.mark.usefixtures("_auth_manager")
 def test_no_route_answers_without_airflows_login(served: Settings, token: str | None) -> None:
@@ -156,6 +161,7 @@ def test_without_mlflow_the_page_says_what_to_do(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert settings.mlflow_uri in answer.text
     assert "make up" in answer.text
+    assert retried(answer.text)
 
 
 def test_a_wrong_table_of_animals_is_told(served: Settings, tmp_path: Path) -> None:
@@ -164,6 +170,7 @@ def test_a_wrong_table_of_animals_is_told(served: Settings, tmp_path: Path) -> N
     answer = mounted(replace(served, animals=table)).get(f"{MOUNTED}/")
     assert answer.status_code == 503
     assert "table [fox]: positives" in answer.text
+    assert retried(answer.text)
 
 
 def test_a_missing_experiment_is_a_welcome(served: Settings, tmp_path: Path) -> None:
