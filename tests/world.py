@@ -1,9 +1,12 @@
 """One small world for tests: a few drawings, validated, and an MLflow store of its own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml import settings
+from ml.data import crops
 from ml.params import GanParams, RetrainParams
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
@@ -30,6 +33,17 @@ class World:
         """Open a DAG run of the GAN of this name: small pictures, few steps."""
         chosen = GanParams.read({"size": 32, "steps": 4, "pictures": 12} | params)
         return prepare.run(ANIMAL, chosen, self.settings, DagRun(f"gan_{ANIMAL}", run_id))
+
+    @contextmanager
+    def boxes(self, lines: list[str]) -> Iterator[None]:
+        """Let these lines be the table beside the drawings, or none if there are none; then again what was there."""
+        file = Path(self.settings.photos, ANIMAL, crops.BOXES)
+        drawn = file.read_text()
+        file.write_text("\n".join([",".join(crops.COLUMNS), *lines])) if lines else file.unlink()
+        try:
+            yield
+        finally:
+            file.write_text(drawn)
 
 
 def make_settings(home: Path, photos: Path) -> Settings:

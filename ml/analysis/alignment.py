@@ -2,7 +2,8 @@
 
 Congealing (Learned-Miller 2006): each photo moves to where it is most like the mean of all others, and again. What is
 compared are maps of a frozen network, so light and background count little; mirror images are tried too. Windows that
-begin somewhere around an animal end where all show the same of it: mostly its face.
+begin somewhere around an animal end where all show the same of it: mostly its face. Where a classifier says how sure it
+is of the animal in a window, alike windows with less of it in them stand back.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,12 @@ START = 1.0
 CHANNELS = 48
 """Most varied directions of the map's channels, which are what is compared."""
 ROUNDS = 8
+CANDIDATES = 8
+"""Windows of a photo that a classifier is asked of: those most alike, apart from each other."""
+APART = 0.15
+"""Windows are apart if a side differs by such a share, or the place by such a share of a side."""
+SURENESS = 0.4
+"""What the log of the probability counts beside likeness."""
 
 
 class Aligned(NamedTuple):
@@ -39,31 +46,36 @@ class Aligned(NamedTuple):
     likeness: NDArray[np.floating]
 
 
-def align(photos: Sequence[Photo], centres: Sequence[tuple[float, float]], look: Callable[[Photo], Floats]) -> Aligned:
+def align(
+    photos: Sequence[Photo],
+    centres: Sequence[tuple[float, float]],
+    look: Callable[[Photo], Floats],
+    recognise: Callable[[Sequence[Photo], Sequence[Floats]], Floats] | None = None,
+) -> Aligned:
     """Return the windows of two or more photos that are most alike.
 
     Args:
         photos: uint8 [H, W, 3] of any sizes.
         centres: where to begin in each, as shares of its width and height: the nearer to the animal, the better.
         look: what the network makes of pictures of one size, uint8 [N, H, W, 3] -> float [N, H / 16, W / 16, C].
+        recognise: the probabilities from 0 to 1 that N boxes, each in a photo of its own, show the animal, float [N].
     """
     maps = [list(_maps(photo, look)) for photo in photos]
     mean, whitening = _whitening([cells for of_photo in maps for cells, *_ in of_photo])
     windows = [_windows(of_photo, mean, whitening) for of_photo in maps]
-    chosen = [_nearest(window, centre) for window, centre in zip(windows, centres, strict=True)]
-    likeness = np.zeros(len(photos))
-    for _ in range(ROUNDS):
-        shown = np.stack([window.shown[place] for window, place in zip(windows, chosen, strict=True)]).astype(
-            np.float32
-        )
-        before = chosen
-        others = _others(shown)
-        alike = [window.shown.astype(np.float32) @ other for window, other in zip(windows, others, strict=True)]
-        chosen = [int(values.argmax()) for values in alike]
-        likeness = np.array([values.max() for values in alike])
-        if chosen == before:
-            break
-    return Aligned(np.stack([window.boxes[place] for window, place in zip(windows, chosen, strict=True)]), likeness)
+    starts = [_nearest(window, centre) for window, centre in zip(windows, centres, strict=True)]
+    chosen, alike = _congeal(windows, starts, [0.0] * len(photos))
+    if recognise:
+        windows = [window.only(_apart(window, values)) for window, values in zip(windows, alike, strict=True)]
+        counts = [len(window.boxes) for window in windows]
+        each = [photo for photo, count in zip(photos, counts, strict=True) for _ in range(count)]
+        probabilities = recognise(each, [box for window in windows for box in window.boxes])
+        sureness = SURENESS * np.log(np.maximum(probabilities, 1e-3))
+        chosen, alike = _congeal(windows, [0] * len(photos), np.split(sureness, np.cumsum(counts)[:-1]))
+    return Aligned(
+        np.stack([window.boxes[place] for window, place in zip(windows, chosen, strict=True)]),
+        np.array([values[place] for values, place in zip(alike, chosen, strict=True)]),
+    )
 
 
 def likeness(crops: Photo, look: Callable[[Photo], Floats]) -> float:
@@ -106,6 +118,40 @@ class _Windows(NamedTuple):
     boxes: Floats
     starts: NDArray[np.bool_]
     """Those that one may begin with."""
+
+    def only(self, places: list[int]) -> "_Windows":
+        return _Windows(self.shown[places], self.boxes[places], self.starts[places])
+
+
+def _congeal(
+    windows: Sequence[_Windows], chosen: list[int], more: Sequence[Floats | float]
+) -> tuple[list[int], list[Floats]]:
+    """Return the place of the window of each photo that is most like the others', and how alike all its windows are.
+
+    `chosen` are the places to begin with, and `more` is what speaks for windows beside their likeness.
+    """
+    for _ in range(ROUNDS):
+        shown = [window.shown[place].astype(np.float32) for window, place in zip(windows, chosen, strict=True)]
+        others = _others(np.stack(shown))
+        alike = [window.shown.astype(np.float32) @ other for window, other in zip(windows, others, strict=True)]
+        before, chosen = chosen, [int((values + extra).argmax()) for values, extra in zip(alike, more, strict=True)]
+        if chosen == before:
+            break
+    return chosen, alike
+
+
+def _apart(windows: _Windows, alike: Floats) -> list[int]:
+    """Return the places of the windows that are most alike and apart from each other, the most alike first."""
+    middles = (windows.boxes[:, :2] + windows.boxes[:, 2:]) / 2
+    sides = windows.boxes[:, 2:] - windows.boxes[:, :2]
+    left = alike.copy()
+    found: list[int] = []
+    while len(found) < CANDIDATES and np.isfinite(left).any():
+        best = int(left.argmax())
+        near = (np.abs(middles - middles[best]) < APART * sides[best]).all(axis=1)
+        left[near & (np.abs(sides[:, 0] / sides[best, 0] - 1) < APART)] = -np.inf
+        found.append(best)
+    return found
 
 
 def _maps(photo: Photo, look: Callable[[Photo], Floats]) -> Iterator[_Map]:

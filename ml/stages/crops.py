@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -25,7 +26,7 @@ from ml.tracking import RegisteredVersion, StageRun
 STAGE, BOXES = "crops", "boxes"
 BACKBONE = "EfficientNetLite0"
 BY_TABLE = "by the table beside them"
-BY_CHAMPION = "where the champion looks, and aligned with each other"
+BY_CHAMPION = "where the champion is sure, and aligned with each other"
 BY_LIKENESS = "where they are most alike"
 UNALIGNED = 0.38
 """Likeness below which crops are warned of. Windows at random have 0.25 to 0.29, the middles of photos 0.29 to 0.35,
@@ -58,7 +59,8 @@ def run(job: GanJob) -> StageResult:
     """Find where the animal is in each photo, and keep the boxes with a contact sheet of what is in them.
 
     The boxes are those of `boxes.csv` beside the photos; without, the photos are aligned with each other, beginning
-    where the champion looks or, without a champion, in the middle.
+    where the champion looks and minding how sure it is of what is shown or, without a champion, in the middle. Photos
+    whose crop the champion doesn't recognise are left out, at most half of them.
     """
     rows = job.dataset.training
     rows = rows[rows.label == 1]
@@ -78,8 +80,10 @@ def run(job: GanJob) -> StageResult:
             boxes = np.array([astuple(given.get(path, WHOLE)) for path in rows.path])
         elif champion:
             how, classifier = BY_CHAMPION, _Classifier.load(job, champion)
-            boxes = alignment.align(photos, classifier.attention(photos), look).boxes
-            decided = classifier.recognises(photos, boxes, job.params.size)
+            recognise = partial(classifier.recognise, side=job.params.size)
+            boxes = alignment.align(photos, classifier.attention(photos), look, recognise).boxes
+            probabilities = recognise(photos, boxes)
+            decided = probabilities >= min(THRESHOLD, float(np.median(probabilities)))
         else:
             how, decided = BY_LIKENESS, np.ones(len(photos), bool)
             boxes = alignment.align(photos, [(0.5, 0.5)] * len(photos), look).boxes
@@ -174,11 +178,10 @@ class _Classifier:
             for one, photo in zip(heats, photos, strict=True)
         ]
 
-    def recognises(self, photos: list[np.ndarray], boxes: np.ndarray, side: int) -> np.ndarray:
-        """Return whether it knows the animal in what is in the boxes, so small: bool [N]; in the surer half it does."""
+    def recognise(self, photos: Sequence[np.ndarray], boxes: Iterable[np.ndarray], side: int) -> np.ndarray:
+        """Return its probabilities for what is in the boxes, at `side` pixels, float [N]."""
         cut = [crops.cut(photo, Box(*box), side) for photo, box in zip(photos, boxes, strict=True)]
-        probabilities = self.model.predict(self._images(cut), batch_size=32, verbose=0)[:, 0]
-        return probabilities >= min(THRESHOLD, float(np.median(probabilities)))
+        return self.model.predict(self._images(cut), batch_size=BATCH, verbose=0)[:, 0]
 
     def _images(self, photos: list[np.ndarray]) -> np.ndarray:
         height, width = self.model.input_shape[1:3]

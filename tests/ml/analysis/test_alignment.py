@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,28 @@ def test_windows_end_where_all_photos_show_the_same(scenes: tuple[list[np.ndarra
     assert np.std(np.log(sides)) < 0.2
     assert likeness.shape == (16,)
     assert likeness.mean() > 0.5
+
+
+def test_among_windows_that_are_alike_the_recognised_one_is_chosen() -> None:
+    """The left of each photo shows the pattern, and so does the right, with a mark that only the classifier minds."""
+    photos = []
+    for seed in range(8):
+        photo = np.random.default_rng(seed).integers(110, 130, (96, 192, 3), np.uint8)
+        photo[24:72, 24:72] = photo[24:72, 120:168] = PATTERN
+        photos.append(photo)
+    asked = []
+
+    def recognise(shown: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> np.ndarray:
+        assert len(shown) == len(boxes)
+        asked.append(len(boxes))
+        return np.array([0.9 if box[0] + box[2] > 1 else 0.01 for box in boxes])
+
+    hints = [(0.25, 0.5)] * len(photos)
+    plain = alignment.align(photos, hints, look).boxes
+    minded = alignment.align(photos, hints, look, recognise).boxes
+    assert (plain[:, [0, 2]].mean(axis=1) < 0.5).any()
+    assert (minded[:, [0, 2]].mean(axis=1) > 0.5).all()
+    assert sum(asked) <= alignment.CANDIDATES * len(photos)
 
 
 def test_the_same_photos_give_the_same_boxes(scenes: tuple[list[np.ndarray], np.ndarray]) -> None:

@@ -1,36 +1,22 @@
 """Crops of a small world of drawings: by a table of boxes, and without one."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from world import ANIMAL, World
+from world import World
 
-from ml.data.crops import BOXES, COLUMNS
 from ml.errors import DataError
 from ml.results import StageResult
 from ml.stages import crops
 from ml.stages.job import GanJob
 
 
-@contextmanager
-def table(world: World, lines: list[str]) -> Iterator[None]:
-    """Let these lines be the table beside the drawings, or none if there are none; then again that which was there."""
-    file = Path(world.settings.photos, ANIMAL, BOXES)
-    drawn = file.read_text()
-    file.write_text("\n".join([",".join(COLUMNS), *lines])) if lines else file.unlink()
-    try:
-        yield
-    finally:
-        file.write_text(drawn)
-
-
 @pytest.fixture(scope="module")
 def cropped(world: World) -> tuple[GanJob, StageResult]:
-    with pytest.MonkeyPatch.context() as patch, table(world, []):
+    with pytest.MonkeyPatch.context() as patch, world.boxes([]):
         patch.chdir(world.settings.home)
         job = world.gan_job("crops")
         return job, crops.run(job)
@@ -60,7 +46,7 @@ def test_training_and_held_out_crops_share_no_photo(cropped: tuple[GanJob, Stage
 
 def test_the_same_work_is_not_done_again(world: World, cropped: tuple[GanJob, StageResult]) -> None:
     again = world.gan_job("crops again", seed=5)
-    with table(world, []):
+    with world.boxes([]):
         result = crops.run(again)
     assert result.reused
     assert crops.key(again) == cropped[1].run_id
@@ -72,7 +58,7 @@ def test_the_drawings_come_with_a_table_that_is_no_photo(
     world = make_world()
     monkeypatch.chdir(world.settings.home)
     job = world.gan_job("drawn heads")
-    assert not job.dataset.rows.path.str.endswith(BOXES).any()
+    assert not job.dataset.rows.path.str.endswith("boxes.csv").any()
     result = crops.run(job)
     assert crops.BY_TABLE in result.summary
     assert result.metrics["likeness"] > cropped[1].metrics["likeness"]
@@ -92,7 +78,7 @@ def test_a_table_beside_the_photos_goes_first(
     rows = job.dataset.training
     mine = rows[rows.label == 1]
     names = [Path(path).name for path in mine.path]
-    with table(world, [f"{name},0.25,0.25,0.75,0.75" for name in names[1:]]), caplog.at_level(logging.WARNING):
+    with world.boxes([f"{name},0.25,0.25,0.75,0.75" for name in names[1:]]), caplog.at_level(logging.WARNING):
         result = crops.run(job)
     assert crops.BY_TABLE in result.summary
     assert "1 left out" in result.summary

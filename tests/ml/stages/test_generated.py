@@ -13,7 +13,7 @@ from world import World
 from ml.analysis.generative import KernelDistance
 from ml.results import StageResult
 from ml.stages import crops, drawn, gan, helps, publish, report, score, transfer
-from ml.stages.job import GanJob
+from ml.stages.job import GanJob, Job
 from ml.tracking import CHAMPION
 
 
@@ -79,20 +79,29 @@ def test_ten_pictures_are_kept_with_their_probabilities(trained: Trained, scored
     assert trained.job.tracker.pictures(scored.run_id).keys() == {"ten_pictures", "best_and_worst"}
 
 
+@pytest.fixture(scope="module")
+def champion(trained: Trained) -> Job:
+    """The retraining that made a champion. Tests before the first that asks for it have none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained.world.settings.home)
+        retraining = trained.world.job("champion", backbones=["EfficientNetLite0"])
+        choices = {
+            "backbone": "EfficientNetLite0",
+            "canvas": [256, 256],
+            "padding": [127] * 3,
+            "negatives": "all",
+            "seed": 0,
+        }
+        with retraining.tracker.stage(retraining.animal, retraining.parent, "promote", "key") as run:
+            model = transfer.final_model(retraining, choices)
+            tags = {"padding": "[127, 127, 127]", "dag_run": retraining.parent}
+            retraining.tracker.set_alias(run.register(model, retraining.classifier_name, tags, ""), CHAMPION)
+        return retraining
+
+
+@pytest.mark.usefixtures("champion")
 def test_the_champion_judges_too_and_a_new_champion_judges_again(trained: Trained, scored: StageResult) -> None:
     job = trained.job
-    retraining = trained.world.job("champion", backbones=["EfficientNetLite0"])
-    choices = {
-        "backbone": "EfficientNetLite0",
-        "canvas": [256, 256],
-        "padding": [127] * 3,
-        "negatives": "all",
-        "seed": 0,
-    }
-    with job.tracker.stage(job.animal, retraining.parent, "promote", "key") as run:
-        model = transfer.final_model(retraining, choices)
-        tags = {"padding": "[127, 127, 127]", "dag_run": retraining.parent}
-        job.tracker.set_alias(run.register(model, job.classifier_name, tags, ""), CHAMPION)
     again = score.run(job, trained.result)
     assert not again.reused
     assert again.metrics["hit_rate_real"] == 1.0  # it has learnt from them
@@ -100,6 +109,17 @@ def test_the_champion_judges_too_and_a_new_champion_judges_again(trained: Traine
     assert again.metrics["kid"] == scored.metrics["kid"]
     assert score.run(job, trained.result).reused
     assert set(job.tracker.read_table(again.run_id, "pictures")) == {"picture", "judge", "champion"}
+
+
+@pytest.mark.usefixtures("champion")
+def test_without_a_table_crops_are_cut_where_the_champion_is_sure(trained: Trained) -> None:
+    job = trained.world.gan_job("no table")
+    with trained.world.boxes([]):
+        result = crops.run(job)
+    assert crops.BY_CHAMPION in result.summary
+    found = crops.of(job)
+    kept = len(found.training) + len(found.held_out)
+    assert kept == result.metrics["n_crops"] >= job.dataset.training.label.sum() / 2
 
 
 def test_whether_it_helps_is_said_either_way(trained: Trained) -> None:
