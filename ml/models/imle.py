@@ -34,8 +34,10 @@ same place, a mesh as fine as the network's strides could hide from it."""
 RATES, FADE = (7e-4, 5e-4), 0.5
 """Learning rates of generator and discriminator, and the share of the training after which they go down to 0."""
 PIXELS = 2.0
-ADVERSARIAL, RAMP, RAMP_SHARES = 0.2, (200, 400), (0.5, 0.8)
-"""Weight of the discriminator, and the steps between which it comes in, or shares of the training if that is sooner."""
+ADVERSARIAL, RAMP = 0.2, (200, 1000)
+"""Weight of the discriminator, and the steps between which it comes in."""
+ADVERSARIAL_SHORT, RAMP_SHARES = 0.05, (0.5, 0.8)
+"""The same for shares of a training that is short: what little it has drawn so far must not be torn up."""
 
 
 class IMLE(GAN):
@@ -192,8 +194,9 @@ class IMLE(GAN):
 
 def _adversarial(step: int, spent: float) -> float | None:
     """Return the weight of the discriminator, None before it comes in."""
-    along = max((now - start) / (end - start) for now, (start, end) in ((step, RAMP), (spent, RAMP_SHARES)))
-    return None if along < 0 else ADVERSARIAL * min(1.0, along)
+    ramps = (ADVERSARIAL, step, RAMP), (ADVERSARIAL_SHORT, spent, RAMP_SHARES)
+    weights = [weight * min(1.0, (now - start) / (end - start)) for weight, now, (start, end) in ramps]
+    return None if max(weights) < 0 else max(weights)
 
 
 def _distances(near: tf.Tensor, seen: list[tf.Tensor], batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

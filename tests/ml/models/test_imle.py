@@ -63,7 +63,9 @@ def test_the_discriminator_comes_in_gently(model: IMLE) -> None:
 def test_in_a_short_training_it_comes_in_by_the_share_that_is_spent(model: IMLE) -> None:
     start, end = imle.RAMP_SHARES
     assert "real" not in model.batch(1, start - 0.01)
-    assert model.batch(1, (start + end) / 2)["adversarial"] == pytest.approx(imle.ADVERSARIAL / 2)
+    weights = [model.batch(1, spent)["adversarial"] for spent in ((start + end) / 2, 1.0)]
+    assert weights == pytest.approx([imle.ADVERSARIAL_SHORT / 2, imle.ADVERSARIAL_SHORT])
+    assert model.batch(8, 1.0)["adversarial"] == pytest.approx(imle.ADVERSARIAL)
     assert [model.pictures(1, spent) for spent in (0, start, 1)] == [imle.HALF, 2 * imle.HALF, 2 * imle.HALF]
 
 
