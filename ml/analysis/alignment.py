@@ -40,10 +40,12 @@ class Aligned(NamedTuple):
     Attributes:
         boxes: left, top, right, bottom as shares of the photo's width and height, float [N, 4].
         likeness: of each window to the mean of the others, cosine, float [N].
+        probabilities: that each window shows the animal, float [N]; 1 where no classifier was asked.
     """
 
     boxes: NDArray[np.floating]
     likeness: NDArray[np.floating]
+    probabilities: NDArray[np.floating]
 
 
 def align(
@@ -65,17 +67,17 @@ def align(
     windows = [_windows(of_photo, mean, whitening) for of_photo in maps]
     starts = [_nearest(window, centre) for window, centre in zip(windows, centres, strict=True)]
     chosen, alike = _congeal(windows, starts, [0.0] * len(photos))
+    probabilities = [np.ones(len(window.boxes)) for window in windows]
     if recognise:
         windows = [window.only(_apart(window, values)) for window, values in zip(windows, alike, strict=True)]
         counts = [len(window.boxes) for window in windows]
         each = [photo for photo, count in zip(photos, counts, strict=True) for _ in range(count)]
-        probabilities = recognise(each, [box for window in windows for box in window.boxes])
-        sureness = SURENESS * np.log(np.maximum(probabilities, 1e-3))
-        chosen, alike = _congeal(windows, [0] * len(photos), np.split(sureness, np.cumsum(counts)[:-1]))
-    return Aligned(
-        np.stack([window.boxes[place] for window, place in zip(windows, chosen, strict=True)]),
-        np.array([values[place] for values, place in zip(alike, chosen, strict=True)]),
-    )
+        answers = recognise(each, [box for window in windows for box in window.boxes])
+        probabilities = np.split(answers, np.cumsum(counts)[:-1])
+        sureness = [SURENESS * np.log(np.maximum(values, 1e-3)) for values in probabilities]
+        chosen, alike = _congeal(windows, [0] * len(photos), sureness)
+    boxes = [window.boxes for window in windows]
+    return Aligned(_at(boxes, chosen), _at(alike, chosen), _at(probabilities, chosen))
 
 
 def likeness(crops: Photo, look: Callable[[Photo], Floats]) -> float:
@@ -119,6 +121,10 @@ class _Windows(NamedTuple):
     starts: NDArray[np.bool_]
     """Those that one may begin with."""
 
+    @property
+    def middles(self) -> Floats:
+        return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+
     def only(self, places: list[int]) -> "_Windows":
         return _Windows(self.shown[places], self.boxes[places], self.starts[places])
 
@@ -131,8 +137,7 @@ def _congeal(
     `chosen` are the places to begin with, and `more` is what speaks for windows beside their likeness.
     """
     for _ in range(ROUNDS):
-        shown = [window.shown[place].astype(np.float32) for window, place in zip(windows, chosen, strict=True)]
-        others = _others(np.stack(shown))
+        others = _others(_at([window.shown for window in windows], chosen).astype(np.float32))
         alike = [window.shown.astype(np.float32) @ other for window, other in zip(windows, others, strict=True)]
         before, chosen = chosen, [int((values + extra).argmax()) for values, extra in zip(alike, more, strict=True)]
         if chosen == before:
@@ -140,15 +145,19 @@ def _congeal(
     return chosen, alike
 
 
+def _at(values: Sequence[Floats], places: Sequence[int]) -> Floats:
+    """Return of each photo's values that at its place."""
+    return np.stack([of_photo[place] for of_photo, place in zip(values, places, strict=True)])
+
+
 def _apart(windows: _Windows, alike: Floats) -> list[int]:
     """Return the places of the windows that are most alike and apart from each other, the most alike first."""
-    middles = (windows.boxes[:, :2] + windows.boxes[:, 2:]) / 2
     sides = windows.boxes[:, 2:] - windows.boxes[:, :2]
     left = alike.copy()
     found: list[int] = []
     while len(found) < CANDIDATES and np.isfinite(left).any():
         best = int(left.argmax())
-        near = (np.abs(middles - middles[best]) < APART * sides[best]).all(axis=1)
+        near = (np.abs(windows.middles - windows.middles[best]) < APART * sides[best]).all(axis=1)
         left[near & (np.abs(sides[:, 0] / sides[best, 0] - 1) < APART)] = -np.inf
         found.append(best)
     return found
@@ -208,6 +217,5 @@ def _others(shown: Floats) -> Floats:
 
 def _nearest(windows: _Windows, centre: tuple[float, float]) -> int:
     """Return which of the windows to begin with has its centre nearest to this one."""
-    middles = (windows.boxes[:, :2] + windows.boxes[:, 2:]) / 2
-    distance = np.square(middles - np.array(centre)).sum(axis=1)
+    distance = np.square(windows.middles - np.array(centre)).sum(axis=1)
     return int(np.where(windows.starts, distance, np.inf).argmin())

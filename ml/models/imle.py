@@ -195,8 +195,8 @@ class IMLE(GAN):
 def _adversarial(step: int, spent: float) -> float | None:
     """Return the weight of the discriminator, None before it comes in."""
     ramps = (ADVERSARIAL, step, RAMP), (ADVERSARIAL_SHORT, spent, RAMP_SHARES)
-    weights = [weight * min(1.0, (now - start) / (end - start)) for weight, now, (start, end) in ramps]
-    return None if max(weights) < 0 else max(weights)
+    weight = max(top * min(1.0, (now - start) / (end - start)) for top, now, (start, end) in ramps)
+    return None if weight < 0 else weight
 
 
 def _distances(near: tf.Tensor, seen: list[tf.Tensor], batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

@@ -81,9 +81,9 @@ def run(job: GanJob) -> StageResult:
         elif champion:
             how, classifier = BY_CHAMPION, _Classifier.load(job, champion)
             recognise = partial(classifier.recognise, side=job.params.size)
-            boxes = alignment.align(photos, classifier.attention(photos), look, recognise).boxes
-            probabilities = recognise(photos, boxes)
-            decided = probabilities >= min(THRESHOLD, float(np.median(probabilities)))
+            aligned = alignment.align(photos, classifier.attention(photos), look, recognise)
+            boxes = aligned.boxes
+            decided = aligned.probabilities >= min(THRESHOLD, float(np.median(aligned.probabilities)))
         else:
             how, decided = BY_LIKENESS, np.ones(len(photos), bool)
             boxes = alignment.align(photos, [(0.5, 0.5)] * len(photos), look).boxes

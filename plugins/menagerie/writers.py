@@ -1,13 +1,8 @@
 """One writer at a time, where Airflow keeps its data in SQLite."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 READING = ("GET", "HEAD", "OPTIONS")
 
@@ -20,11 +15,11 @@ class OneWriter:
     is answered for so long, tasks and scheduler die of it, and what was asked for last is lost.
     """
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.turn = asyncio.Lock()
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in READING:
             await self.app(scope, receive, send)
         else:

@@ -37,7 +37,7 @@ def test_windows_end_where_all_photos_show_the_same(scenes: tuple[list[np.ndarra
     photos, places = scenes
     # The beginning is as good as a hint of the classifier's: near, not exact.
     hints = places + np.random.default_rng(1).uniform(-0.1, 0.1, places.shape)
-    boxes, likeness = alignment.align(photos, [tuple(hint) for hint in hints], look)
+    boxes, likeness, _ = alignment.align(photos, [tuple(hint) for hint in hints], look)
     # All show it at one place of the window, which need not be its middle; in a mirrored scene, on the other side.
     away = (boxes[:, :2] + boxes[:, 2:]) / 2 - places
     away[:, 0] = np.abs(away[:, 0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from world import World
 
+from ml.data.crops import BOXES
 from ml.errors import DataError
 from ml.results import StageResult
 from ml.stages import crops
@@ -58,7 +59,7 @@ def test_the_drawings_come_with_a_table_that_is_no_photo(
     world = make_world()
     monkeypatch.chdir(world.settings.home)
     job = world.gan_job("drawn heads")
-    assert not job.dataset.rows.path.str.endswith("boxes.csv").any()
+    assert not job.dataset.rows.path.str.endswith(BOXES).any()
     result = crops.run(job)
     assert crops.BY_TABLE in result.summary
     assert result.metrics["likeness"] > cropped[1].metrics["likeness"]

@@ -13,7 +13,7 @@ from world import World
 from ml.analysis.generative import KernelDistance
 from ml.results import StageResult
 from ml.stages import crops, drawn, gan, helps, publish, report, score, transfer
-from ml.stages.job import GanJob, Job
+from ml.stages.job import GanJob
 from ml.tracking import CHAMPION
 
 
@@ -80,8 +80,8 @@ def test_ten_pictures_are_kept_with_their_probabilities(trained: Trained, scored
 
 
 @pytest.fixture(scope="module")
-def champion(trained: Trained) -> Job:
-    """The retraining that made a champion. Tests before the first that asks for it have none."""
+def _champion(trained: Trained) -> None:
+    """Make a champion. Tests before the first that asks for it have none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(trained.world.settings.home)
         retraining = trained.world.job("champion", backbones=["EfficientNetLite0"])
@@ -96,10 +96,9 @@ def champion(trained: Trained) -> Job:
             model = transfer.final_model(retraining, choices)
             tags = {"padding": "[127, 127, 127]", "dag_run": retraining.parent}
             retraining.tracker.set_alias(run.register(model, retraining.classifier_name, tags, ""), CHAMPION)
-        return retraining
 
 
-@pytest.mark.usefixtures("champion")
+@pytest.mark.usefixtures("_champion")
 def test_the_champion_judges_too_and_a_new_champion_judges_again(trained: Trained, scored: StageResult) -> None:
     job = trained.job
     again = score.run(job, trained.result)
@@ -111,7 +110,7 @@ def test_the_champion_judges_too_and_a_new_champion_judges_again(trained: Traine
     assert set(job.tracker.read_table(again.run_id, "pictures")) == {"picture", "judge", "champion"}
 
 
-@pytest.mark.usefixtures("champion")
+@pytest.mark.usefixtures("_champion")
 def test_without_a_table_crops_are_cut_where_the_champion_is_sure(trained: Trained) -> None:
     job = trained.world.gan_job("no table")
     with trained.world.boxes([]):
