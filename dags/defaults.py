@@ -83,7 +83,7 @@ EVERY_DAG: dict[str, Any] = {
 
 
 TRAINS = frozenset(
-    {"explore", "baseline", "search", "tune", "regularise", "augment", "transfer", "finetune", "promote"}
+    {"explore", "baseline", "search", "tune", "regularise", "augment", "classes", "transfer", "finetune", "promote"}
     | {"crops", "gan", "helps"}
 )
 """The stages that train networks, or pass all photos through one."""

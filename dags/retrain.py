@@ -17,10 +17,10 @@ DOC = """
 ### Retrain the classifier of {animal}
 
 Runs when the accepted photos of {animal} change{besides}. It looks at the photos (t-SNE),
-judges a small network, searches for a better one, regularises and augments it, judges pretrained networks, fine-tunes
-the best, and averages them, all in cross-validation. It chooses the simplest that is as good as the best, and lets it
-meet the champion photo by photo. **A worse model never takes the champion's place**; a tie keeps it. With
-*Ask before promoting*, neither does a better one before a person has approved it, under *Required Actions*.
+judges a small network, searches for a better one, regularises and augments it, tells it every class, judges pretrained
+networks, fine-tunes the best, and averages them, all in cross-validation. It chooses the simplest that is as good as
+the best, and lets it meet the champion photo by photo. **A worse model never takes the champion's place**; a tie keeps
+it. With *Ask before promoting*, neither does a better one before a person has approved it, under *Required Actions*.
 
 How much of this is tried is said by the *preset*: quick, standard or thorough.
 
@@ -110,6 +110,8 @@ def retrain(animal: Animal, preset: str) -> None:
         )
         augment = stage("augment", "Judge the network found on augmented photos.", map_index_template="x{{ each }}")
         augmented = augment.partial(job=job, result=tuned).expand(each=chosen_copies(job, tuned))
+        told = "Judge the network found, told every photo's class."
+        classed = stage("classes", told, unless=("class_epochs", 0))(job, tuned)
 
         names = chosen_backbones(job)
         explored >> names  # the map's features are those of the first backbone: they are in the cache then
@@ -125,7 +127,7 @@ def retrain(animal: Animal, preset: str) -> None:
         together = "Judge the average of the pretrained networks, where there are several."
         averaged = stage("average", together, trigger_rule=ANY)(job, [transferred, finetuned])
 
-        proposed = [small, tuned, augmented, transferred, finetuned, averaged]
+        proposed = [small, tuned, augmented, classed, transferred, finetuned, averaged]
         compared = stage("compare", "Choose a candidate.", trigger_rule=ANY)(job, [lowest, *proposed])
         seen = stage("explain", "Show what the winner looks at.", trigger_rule=ANY)(job, compared, proposed)
 
@@ -137,9 +139,9 @@ def retrain(animal: Animal, preset: str) -> None:
         promoted >> crossed
 
         # As a teardown it runs whatever happened, and hides no failure: it has no say in the DAG run's state.
-        told = [explored, lowest, small, tuned, regularised, augmented, transferred, finetuned, averaged]
-        told += [compared, seen, decided, promoted, crossed]
-        [regularised, seen, crossed] >> report()(job, told).as_teardown()
+        found = [explored, lowest, small, tuned, regularised, augmented, classed, transferred, finetuned, averaged]
+        found += [compared, seen, decided, promoted, crossed]
+        [regularised, seen, crossed] >> report()(job, found).as_teardown()
 
     retrain_animal()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ml import settings
 from ml.data import crops
 from ml.params import GanParams, RetrainParams
-from ml.results import DagRun, StageResult
+from ml.results import Candidate, DagRun, StageResult
 from ml.settings import Settings
 from ml.stages import prepare
 from ml.stages.job import GanJob, Job
@@ -54,3 +54,21 @@ def make_settings(home: Path, photos: Path) -> Settings:
             "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
         }
     )
+
+
+def tuning_of(job: Job) -> StageResult:
+    """What a search would hand over: small networks, and one of its own for the fold 0."""
+    from ml.models.hypermodel import SIDE, START  # takes TensorFlow along
+
+    small = {**START[0], "filters": 4, "blocks": 2, "colours": 64, "batch_size": 32}
+    folds = sorted(job.dataset.training.fold.unique())
+    settings = {
+        "config": small,
+        "by_fold": {str(fold): {**small, "dense": 8 if fold == 0 else 0} for fold in folds},
+        "negatives": "balanced",
+        "side": SIDE,
+        "padding": None,
+        "seed": 0,
+        "epochs": 1,
+    }
+    return StageResult("tune", job.animal, job.digest, "0", candidates=(Candidate("tune", 1.0, 0.5, settings),))

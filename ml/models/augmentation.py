@@ -45,14 +45,14 @@ def change_layers(names: Sequence[str], seed: int) -> list[keras.Layer]:
 
 
 def batches(
-    images: np.ndarray, labels: np.ndarray, names: Sequence[str], *, copies: int, batch_size: int, seed: int
+    images: np.ndarray, targets: np.ndarray, names: Sequence[str], *, copies: int, batch_size: int, seed: int
 ) -> tf.data.Dataset:
     """Return the batches of an epoch that shows each photo `copies` times, shuffled anew every epoch.
 
-    `images` uint8 [N, H, W, 3], `labels` 0 or 1 [N]. A batch holds images uint8 [n, H, W, 3] and labels float32 [n, 1],
-    both blended by those of `names` that are blends, so that labels lie in 0..1.
+    `images` uint8 [N, H, W, 3], `targets` float32 [N, C] of 0 and 1. A batch holds some of both, blended by those of
+    `names` that are blends, so that targets lie in 0..1.
     """
-    photos = tf.data.Dataset.from_tensor_slices((images, labels.astype(np.float32)[:, None]))
+    photos = tf.data.Dataset.from_tensor_slices((images, targets))
     data = photos.repeat(copies).shuffle(copies * len(images), seed=seed).batch(batch_size)
     for place, (name, make) in enumerate(BLENDS.items()):
         if name in names:

@@ -206,7 +206,7 @@ def tuned_head(model: keras.Model, like: LinearHead, columns: NDArray[np.integer
     """The tuner's softmax as a head on the features of its upper half, made for animals as frequent as others.
 
     `odds` are those of the animal among the photos that the tuner was trained on: by so much the log-odds shift.
-    Label smoothing leaves it too ready to say yes: see `ml.stages.finetune.balance`.
+    Label smoothing leaves it too ready to say yes: see `ml.stages.balancing.balance`.
     """
     mean, variance = model.get_layer(STANDARD).get_weights()
     kernel, bias = model.get_layer(CLASSES).get_weights()

@@ -62,13 +62,20 @@ def declare(hp: "keras_tuner.HyperParameters") -> None:
 
 
 def build(
-    config: Configuration, seed: int, *, epochs: int, steps: int, augmentation: Sequence[keras.Layer] = ()
+    config: Configuration,
+    seed: int,
+    *,
+    epochs: int,
+    steps: int,
+    augmentation: Sequence[keras.Layer] = (),
+    classes: int = 1,
 ) -> keras.Model:
     """Return a compiled network, the same for the same arguments.
 
-    Input: uint8 RGB [N, SIDE, SIDE, 3]; output: float32 [N, 1], the probability of the animal. In training, the layers
-    of `augmentation` change the photos, 0..255, for all but the histogram. The learning rate falls to 0 along half a
-    cosine, over `epochs` of `steps` batches (Loshchilov & Hutter 2017).
+    Input: uint8 RGB [N, SIDE, SIDE, 3]; output: float32 [N, 1], the probability of the animal, or the probabilities of
+    several `classes` [N, C], for which `asked` gives that of the animal. In training, the layers of `augmentation`
+    change the photos, 0..255, for all but the histogram. The learning rate falls to 0 along half a cosine, over
+    `epochs` of `steps` batches (Loshchilov & Hutter 2017).
     """
     keras.utils.set_random_seed(seed)
     photo = keras.Input((SIDE, SIDE, 3), dtype="uint8")
@@ -79,14 +86,31 @@ def build(
     scale = layers.Rescaling(1 / 127.5, -1)
     parts = [_shapes(scale(changed), config), *([_colours(scale(photo), config)] if config["colours"] else [])]
     # Every part says what it thinks, and is thinned out by itself: concatenated, one part would silence the other.
-    votes = [_vote(part, config, seed + place) for place, part in enumerate(parts)]
+    votes = []
+    for place, part in enumerate(parts):
+        thinned = layers.Dropout(config["dropout"], seed=seed + place)(part)
+        votes.append(layers.Dense(classes, kernel_regularizer=_l2(config), name=f"vote_{place}")(thinned))
     x = layers.Add()(votes) if len(votes) > 1 else votes[0]
-    x = layers.Activation("sigmoid", dtype="float32")(x)
+    x = layers.Activation("softmax" if classes > 1 else "sigmoid", dtype="float32")(x)
 
     model = keras.Model(photo, x, name="network")
     rate = keras.optimizers.schedules.CosineDecay(config["learning_rate"], max(1, epochs * steps))
-    loss = keras.losses.BinaryCrossentropy(label_smoothing=LABEL_SMOOTHING)
-    model.compile(OPTIMIZERS[config["optimizer"]](rate), loss, metrics=["accuracy"])
+    loss = keras.losses.CategoricalCrossentropy if classes > 1 else keras.losses.BinaryCrossentropy
+    model.compile(OPTIMIZERS[config["optimizer"]](rate), loss(label_smoothing=LABEL_SMOOTHING), metrics=["accuracy"])
+    return model
+
+
+def asked(network: keras.Model, positive: np.ndarray, shift: float) -> keras.Model:
+    """Return a network that says how probable the animal is, float32 [N, 1], from one that tells several classes apart.
+
+    `positive`, bool [C], are the classes of the animal; `shift` is added to its log-odds.
+    """
+    vote = network.get_layer("vote_0")
+    kernel, bias = vote.get_weights()
+    vote.set_weights([kernel, bias + shift * positive])
+    probability = layers.Dense(1, use_bias=False, name="probability")
+    model = keras.Model(network.input, probability(network.output), name=network.name)
+    probability.set_weights([positive.astype(np.float32)[:, None]])
     return model
 
 
@@ -144,11 +168,6 @@ def _histogram(x: keras.KerasTensor) -> keras.KerasTensor:
     red_green, blue = layers.Reshape((n_pixels, LEVELS**2))(red_green), layers.Reshape((n_pixels, LEVELS))(blue)
     counts = layers.Flatten()(layers.Dot(axes=1)([red_green, blue]))
     return layers.Rescaling(1 / n_pixels, name="histogram")(counts)
-
-
-def _vote(x: keras.KerasTensor, config: Configuration, seed: int) -> keras.KerasTensor:
-    x = layers.Dropout(config["dropout"], seed=seed)(x)
-    return layers.Dense(1, kernel_regularizer=_l2(config))(x)
 
 
 def _l2(config: Configuration) -> keras.Regularizer | None:

@@ -46,6 +46,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "tune_epochs": 15,
             "regularise": "no",
             "augment_copies": [],
+            "class_epochs": 0,
             "backbones": ["EfficientNetLite0"],
             "finetune_epochs": 0,
         },
@@ -56,6 +57,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "tune_epochs": 12,
             "regularise": "yes",
             "augment_copies": [5, 10, 20],
+            "class_epochs": 8,
             "backbones": ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"],
             "finetune_epochs": 3,
         },
@@ -66,6 +68,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "tune_epochs": 30,
             "regularise": "yes",
             "augment_copies": [5, 10, 20, 40],
+            "class_epochs": 40,
             "backbones": list(get_args(BackboneName)),
             "finetune_epochs": 10,
         },
@@ -156,6 +159,15 @@ class RetrainParams(Params):
         title="Augmented copies",
         description="How often an epoch shows each training photo, each time changed anew; every number gives a "
         f"candidate. An empty list: none. {AS_PRESET}",
+        json_schema_extra=SCRATCH,
+    )
+    class_epochs: int | None = Field(
+        None,
+        ge=0,
+        le=500,
+        title="Told every class: epochs",
+        description="Passes over all photos, changed anew each time, in which the network found learns to tell all "
+        f"classes apart. 0: none. {AS_PRESET}",
         json_schema_extra=SCRATCH,
     )
     augmentations: list[AugmentationName] = Field(

@@ -24,7 +24,7 @@ from ml.tracking import StageRun
 from ml.training import FreshStart
 
 STAGE = "augment"
-EPOCHS = 0.5
+EPOCHS = 1 / 3
 """Epochs, as a part of those of the search: each shows a photo several times."""
 SHOWN = 8
 """Photos on the sheet, each beside what is made of it."""
@@ -56,8 +56,7 @@ def run(job: Job, tuned: StageResult, copies: int) -> StageResult:
             return course.bench.judge(fold, lambda places, watched: course.fit(config, places, watched))
 
         metrics = evaluation.cross_validate(stage, job.dataset, checkpoints, judge, choices["seed"])
-        network = hypermodel.build(choices["config"], choices["seed"], epochs=1, steps=1)
-        cost = multiply_adds(network, hypermodel.SIDE, hypermodel.SIDE)
+        cost = multiply_adds(course.plain(choices["config"]), hypermodel.SIDE, hypermodel.SIDE)
         proposed = Candidate(name, cost, metrics["cv_accuracy_mean"], choices)
         return Findings(evaluation.sentence(metrics), metrics, (proposed,))
 
@@ -68,17 +67,15 @@ def final_model(job: Job, settings: dict[str, Any]) -> keras.Model:
     """Return the network trained on all folds, with nothing in it that changes photos."""
     course, config = Course(job, settings), settings["config"]
     trained, _ = course.fit(config, course.bench.trained_on())
-    plain = hypermodel.build(config, settings["seed"], epochs=1, steps=1)
-    plain.set_weights(trained.get_weights())
-    return plain
+    return course.plain(config, trained)
 
 
 class Course:
     """Fits configurations on augmented photos. A network stays compiled for as long as the same one is asked for."""
 
-    def __init__(self, job: Job, choices: dict[str, Any]) -> None:
-        self.bench = Bench.of(job, choices["side"], choices["negatives"], choices["seed"])
-        self._choices = choices
+    def __init__(self, job: Job, choices: dict[str, Any], name: str = STAGE, by_class: bool = False) -> None:
+        self.bench = Bench.of(job, choices["side"], choices["negatives"], choices["seed"], by_class)
+        self._choices, self._name = choices, name
         self._kept: tuple[tuple[Configuration, int], keras.Model, FreshStart] | None = None
 
     def fit(
@@ -88,23 +85,32 @@ class Course:
         names, copies, seed, epochs = (self._choices[name] for name in ("augmentations", "copies", "seed", "epochs"))
         batch_size = config["batch_size"]
         network = self._network(config, steps=-(-len(places) * copies // batch_size))
-        images, labels = self.bench.images[places], self.bench.labels[places]
-        shown = batches(images, labels, names, copies=copies, batch_size=batch_size, seed=seed)
+        images, targets = self.bench.images[places], self.bench.targets[places]
+        shown = batches(images, targets, names, copies=copies, batch_size=batch_size, seed=seed)
         curves = training.fit(
-            network, shown, None, epochs=epochs, batch_size=batch_size, seed=seed, validation=watched, name=STAGE
+            network, shown, None, epochs=epochs, batch_size=batch_size, seed=seed, validation=watched, name=self._name
         )
         return network, curves
+
+    def plain(self, config: Configuration, trained: keras.Model | None = None) -> keras.Model:
+        """Return the network with nothing in it that changes photos, and with the weights of the `trained` one."""
+        network = self._build(config, epochs=1, steps=1)
+        if trained:
+            network.set_weights(trained.get_weights())
+        return network
 
     def _network(self, config: Configuration, steps: int) -> keras.Model:
         if self._kept is None or self._kept[0] != (config, steps):
             keras.backend.clear_session()  # what Keras keeps of it; TensorFlow keeps its traces
-            seed, changes = self._choices["seed"], change_layers(self._choices["augmentations"], self._choices["seed"])
-            epochs = self._choices["epochs"]
-            network = hypermodel.build(config, seed, epochs=epochs, steps=steps, augmentation=changes)
+            changes = change_layers(self._choices["augmentations"], self._choices["seed"])
+            network = self._build(config, epochs=self._choices["epochs"], steps=steps, augmentation=changes)
             self._kept = (config, steps), network, FreshStart(network)
         _, network, start = self._kept
         start.restore()
         return network
+
+    def _build(self, config: Configuration, **how: Any) -> keras.Model:
+        return hypermodel.build(config, self._choices["seed"], classes=len(self.bench.positive), **how)
 
 
 def _sheet(bench: Bench, choices: dict[str, Any], animal: str) -> Figure:

@@ -12,21 +12,20 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.special import expit
 
 from ml import devices, progress, training
 from ml.analysis import classification, selection
-from ml.analysis.classification import THRESHOLD, balanced_subset
+from ml.analysis.classification import balanced_subset
 from ml.crossvalidation import Fold, cross_validate, pool
 from ml.data.views import PLAIN
 from ml.errors import DataError
 from ml.models import finetuning
-from ml.models.average import finite_log_odds
 from ml.models.backbones import BACKBONES, build_backbone
 from ml.models.finetuning import Batches
-from ml.models.head import LinearHead, balancing_shift, build_classifier, fit_head
+from ml.models.head import LinearHead, build_classifier, fit_head
 from ml.results import Candidate, StageResult
 from ml.stages import evaluation
+from ml.stages.balancing import balance
 from ml.stages.features import features, maps
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
@@ -86,22 +85,6 @@ def final_model(job: Job, choices: dict) -> keras.Model:
     model = build_classifier(tuning.backbone, head, tuple(choices["canvas"]))
     model.name = f"{model.name}_tuned"  # beside the frozen one in an average
     return model
-
-
-def balance(folds: Sequence[Fold], labels: np.ndarray) -> tuple[list[Fold], float]:
-    """Shift the log-odds of every fold by what suits the other folds best; return with them what suits all folds.
-
-    A network says of the photos that it was trained on what it knows by heart, so where its decision threshold lies is
-    seen on photos left out only, here as in scikit-learn's `CalibratedClassifierCV(ensemble=False)`.
-    """
-    odds = finite_log_odds(pool(folds, len(labels)))
-    balanced = []
-    for fold in folds:
-        others = np.concatenate([other.held_out for other in folds if other is not fold])
-        shifted = expit(odds[fold.held_out] + balancing_shift(odds[others], labels[others])).astype(np.float32)
-        accuracy = float(((shifted >= THRESHOLD) == labels[fold.held_out]).mean())
-        balanced.append(replace(fold, probabilities=shifted, metrics=fold.metrics | {"accuracy": accuracy}))
-    return balanced, balancing_shift(odds, labels)
 
 
 class _Tuning:

@@ -31,6 +31,7 @@ RETRAINING = {
     "tune": "The search for a better one",
     "regularise": "Regularised",
     "augment": "Augmented",
+    "classes": "Told every class",
     "transfer": "Pretrained",
     "finetune": "Fine-tuned",
     "average": "Several together",
@@ -142,6 +143,7 @@ def _expected(params: RetrainParams | GanParams) -> list[str]:
         "tune": params.tune_mode == "off",
         "regularise": params.tune_mode == "off" or params.regularise == "no",
         "augment": params.tune_mode == "off" or not params.augment_copies,
+        "classes": params.tune_mode == "off" or not params.class_epochs,
         "finetune": not params.finetune_epochs,
         "average": True,  # it takes two networks that have their weights
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from ml.stages.job import Job
 CHUNK = 128
 
 Fit = Callable[[np.ndarray, tuple[np.ndarray, np.ndarray] | None], tuple[keras.Model, dict[str, list[float]]]]
-"""Gets the places of the photos to train on, and images and labels to watch; returns the model and its curves."""
+"""Gets the places of the photos to train on, and images and targets to watch; returns the model and its curves."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,27 @@ class Bench:
     negatives: str
     """What is trained on: `balanced` (as many negatives as positives, drawn evenly over their classes) or `all`."""
     seed: int
+    by_class: bool = False
+    """Whether networks learn to tell all classes apart, or the animal from the others."""
 
     @classmethod
-    def of(cls, job: Job, side: int, negatives: str, seed: int) -> "Bench":
+    def of(cls, job: Job, side: int, negatives: str, seed: int, by_class: bool = False) -> "Bench":
         rows = job.dataset.training
         images = job.dataset.images(rows.index, side, side)
-        return cls(images, rows.label.to_numpy(), rows["class"].to_numpy(str), rows.fold.to_numpy(), negatives, seed)
+        labels, classes, folds = rows.label.to_numpy(), rows["class"].to_numpy(str), rows.fold.to_numpy()
+        return cls(images, labels, classes, folds, negatives, seed, by_class)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """What networks learn to say, float32 [N, C]: 1 where the photo's class is, or, if C is 1, for the animal."""
+        if not self.by_class:
+            return self.labels.astype(np.float32)[:, None]
+        return (self.classes[:, None] == np.unique(self.classes)).astype(np.float32)
+
+    @cached_property
+    def positive(self) -> np.ndarray:
+        """Which of the targets are the animal, bool [C]."""
+        return self.targets[self.labels == 1].any(axis=0)
 
     def trained_on(self, *left_out: int) -> np.ndarray:
         """Return the places of the photos to train on where these folds are left out."""
@@ -50,9 +66,9 @@ class Bench:
         return balanced_subset(places, self.labels, self.classes, self.seed)
 
     def watched(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return images and labels of a balanced draw of these places, for the curves of photos left out."""
+        """Return images and targets of a balanced draw of these places, for the curves of photos left out."""
         drawn = self.balanced(places)
-        return self.images[drawn], self.labels[drawn]
+        return self.images[drawn], self.targets[drawn]
 
     def fit(
         self,
@@ -68,7 +84,7 @@ class Bench:
         return training.fit(
             model,
             self.images[places],
-            self.labels[places],
+            self.targets[places],
             epochs=epochs,
             batch_size=batch_size,
             seed=self.seed,
@@ -81,8 +97,8 @@ class Bench:
         # `model.predict` makes a dataset of its images first, which takes longer than a small network. The last chunk
         # is filled up, since TensorFlow would trace the network anew for another size.
         chunks = np.split(places, range(CHUNK, len(places), CHUNK))
-        said = [model.predict_on_batch(self.images[np.resize(chunk, CHUNK)])[: len(chunk), 0] for chunk in chunks]
-        return np.concatenate(said)
+        said = [model.predict_on_batch(self.images[np.resize(chunk, CHUNK)])[: len(chunk)] for chunk in chunks]
+        return np.concatenate(said)[:, self.positive].sum(axis=1)
 
     def judge(self, fold: int, fit: Fit) -> Fold:
         """Return how the model that `fit` returns, trained without this fold, judges it."""

@@ -49,18 +49,18 @@ def test_names_come_in_one_order() -> None:
 
 
 def test_an_epoch_shows_every_photo_so_many_times(photos: np.ndarray) -> None:
-    labels = np.arange(8) % 2
-    data = batches(photos, labels, ["mirror"], copies=3, batch_size=5, seed=0)
+    targets = np.eye(8, dtype=np.float32)
+    data = batches(photos, targets, ["mirror"], copies=3, batch_size=5, seed=0)
     epochs = [[(images.numpy(), truth.numpy()) for images, truth in data] for _ in range(2)]
 
     for epoch in epochs:
         images, truth = (np.concatenate(part) for part in zip(*epoch, strict=True))
         assert [len(batch) for batch, _ in epoch] == [5, 5, 5, 5, 4]
         assert images.dtype == np.uint8
-        for photo, label in zip(photos, labels, strict=True):
+        for photo, target in zip(photos, targets, strict=True):
             found = (images == photo).all(axis=(1, 2, 3))
             assert found.sum() == 3
-            assert (truth[found] == label).all()
+            assert (truth[found] == target).all()
     assert not np.array_equal(epochs[0][0][0], epochs[1][0][0])
 
 
@@ -68,7 +68,8 @@ def test_an_epoch_shows_every_photo_so_many_times(photos: np.ndarray) -> None:
 def test_blends_mix_labels_as_they_mix_photos(name: str) -> None:
     """Black is 0 and white is 1, so the mean of a blended photo is its label."""
     photos = np.repeat(np.array([0, 255] * 8, np.uint8), SIDE * SIDE * 3).reshape(16, SIDE, SIDE, 3)
-    ((images, labels),) = batches(photos, np.arange(16) % 2, [name], copies=1, batch_size=16, seed=1)
+    targets = np.array([0, 1] * 8, np.float32)[:, None]
+    ((images, labels),) = batches(photos, targets, [name], copies=1, batch_size=16, seed=1)
 
     truth = labels.numpy()[:, 0]
     assert ((truth > 0.01) & (truth < 0.99)).any()

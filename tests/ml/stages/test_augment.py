@@ -4,14 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from world import World
+from world import World, tuning_of
 
-from ml.models.hypermodel import SIDE, START
-from ml.results import Candidate, StageResult
+from ml.models.hypermodel import SIDE
+from ml.results import StageResult
 from ml.stages import augment
 from ml.stages.job import Job
-
-SMALL = {**START[0], "filters": 4, "blocks": 2, "colours": 64, "batch_size": 32}
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +21,7 @@ def job(world: World) -> Job:
 
 @pytest.fixture(scope="module")
 def tuned(job: Job) -> StageResult:
-    """What the search hands over; the fold 0 has a configuration of its own."""
-    folds = sorted(job.dataset.training.fold.unique())
-    settings = {
-        "config": SMALL,
-        "by_fold": {str(fold): {**SMALL, "dense": 8 if fold == 0 else 0} for fold in folds},
-        "negatives": "balanced",
-        "side": SIDE,
-        "padding": None,
-        "seed": 0,
-        "epochs": 1,
-    }
-    return StageResult("tune", job.animal, job.digest, "0", candidates=(Candidate("tune", 1.0, 0.5, settings),))
+    return tuning_of(job)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from ml.models.applications import application
 from ml.models.average import average_probabilities
 from ml.models.backbones import BACKBONES, Backbone
 from ml.results import StageResult
-from ml.stages import average, final, finetune, transfer
+from ml.stages import average, balancing, final, finetune, transfer
 from ml.stages.evaluation import OUT_OF_FOLD
 from ml.stages.job import Job
 
@@ -102,7 +102,7 @@ def test_a_fold_is_balanced_by_what_the_others_say() -> None:
     parts = np.array_split(random.permutation(500), 5)
     folds = [Fold(part, expit(odds[part]), {}, {"train_accuracy": 1.0}) for part in parts]
 
-    balanced, shift = finetune.balance(folds, labels)
+    balanced, shift = balancing.balance(folds, labels)
     assert shift == pytest.approx(-2, abs=0.3)
     for fold in balanced:
         moved = logit(fold.probabilities) - odds[fold.held_out]
@@ -111,7 +111,7 @@ def test_a_fold_is_balanced_by_what_the_others_say() -> None:
         assert fold.metrics["train_accuracy"] == 1
 
     labels[parts[0]] = ~labels[parts[0]]
-    again, _ = finetune.balance(folds, labels)
+    again, _ = balancing.balance(folds, labels)
     np.testing.assert_array_equal(again[0].probabilities, balanced[0].probabilities)
     assert (again[1].probabilities != balanced[1].probabilities).any()
 

@@ -13,6 +13,7 @@ from ml.stages import (
     augment,
     average,
     baseline,
+    classes,
     compare,
     decide,
     finetune,
@@ -40,14 +41,15 @@ def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, mo
     validate.publish(
         validate.run("fox", validate.scan(params, settings), params, settings, DagRun("validate_images", "v")), settings
     )
-    little = {"baseline_epochs": 8, "tune_trials": 2, "tune_epochs": 4, "finetune_epochs": 1}
+    little = {"baseline_epochs": 8, "tune_trials": 2, "tune_epochs": 4, "class_epochs": 4, "finetune_epochs": 1}
     job = prepare.run("fox", RetrainParams.read(little), settings, DagRun("retrain_fox", "r"))
     tuned = tune.run(job, [search.run(job, name) for name in search.searches(job)])
     transferred = [transfer.run(job, f"EfficientNetLite{size}") for size in (0, 1)]
     tuned_too = finetune.run(job, transferred)
     averaged = average.run(job, [*transferred, tuned_too])
     assert averaged is not None
-    judged = [floor.run(job), baseline.run(job), tuned, augment.run(job, tuned, 2), *transferred, tuned_too, averaged]
+    judged = [floor.run(job), baseline.run(job), tuned, augment.run(job, tuned, 2), classes.run(job, tuned)]
+    judged += [*transferred, tuned_too, averaged]
     for result in judged:
         assert result.metrics["cv_accuracy_low"] <= 0.5 <= result.metrics["cv_accuracy_high"], result
         assert 0.35 <= result.metrics["cv_all_roc_auc"] <= 0.65, result
