@@ -13,7 +13,6 @@ import pandas as pd
 
 from ml import figures
 from ml.analysis import alignment, explanation, heat
-from ml.analysis.classification import THRESHOLD
 from ml.data import crops, mirror
 from ml.data.crops import Box
 from ml.data.photos import resize
@@ -31,6 +30,8 @@ BY_LIKENESS = "where they are most alike"
 UNALIGNED = 0.38
 """Likeness below which crops are warned of. Windows at random have 0.25 to 0.29, the middles of photos 0.29 to 0.35,
 heads of foxes cut by hand 0.42."""
+SURE = 0.9
+"""Probability from which a crop is shown to the GAN: fewer photos that show the animal teach it more than all."""
 BATCH, COLUMNS = 32, 10
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 SIDES = ("left", "top", "right", "bottom")
@@ -60,7 +61,7 @@ def run(job: GanJob) -> StageResult:
 
     The boxes are those of `boxes.csv` beside the photos; without, the photos are aligned with each other, beginning
     where the champion looks and minding how sure it is of what is shown or, without a champion, in the middle. Photos
-    whose crop the champion doesn't recognise are left out, at most half of them.
+    of whose crop the champion isn't sure are left out, at most half of them.
     """
     rows = job.dataset.training
     rows = rows[rows.label == 1]
@@ -82,8 +83,7 @@ def run(job: GanJob) -> StageResult:
             how, classifier = BY_CHAMPION, _Classifier.load(job, champion)
             recognise = partial(classifier.recognise, side=job.params.size)
             aligned = alignment.align(photos, classifier.attention(photos), look, recognise)
-            boxes = aligned.boxes
-            decided = aligned.probabilities >= min(THRESHOLD, float(np.median(aligned.probabilities)))
+            boxes, decided = aligned.boxes, sure(aligned.probabilities)
         else:
             how, decided = BY_LIKENESS, np.ones(len(photos), bool)
             boxes = alignment.align(photos, [(0.5, 0.5)] * len(photos), look).boxes
@@ -98,6 +98,11 @@ def run(job: GanJob) -> StageResult:
         return Findings(_sentence(how, likeness, decided), {"n_crops": float(len(cut)), "likeness": likeness})
 
     return perform(job, STAGE, choices, work)
+
+
+def sure(probabilities: np.ndarray) -> np.ndarray:
+    """Return which crops to show, bool [N]: those that show the animal with `SURE`, and at least the surer half."""
+    return probabilities >= min(SURE, float(np.median(probabilities)))
 
 
 def of(job: GanJob) -> Crops:
