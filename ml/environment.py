@@ -76,6 +76,9 @@ def environment(settings: Settings) -> dict[str, str]:
             "execution_api_timeout": 30,
             "execution_api_retries": 20,
             "execution_api_retry_wait_max": 10,
+            # For as long does a task keep its place after it has ended, and a question that was answered meanwhile may
+            # be asked again: its first process is then taken for one that was killed (5 seconds by default).
+            "min_heartbeat_interval": 1,
         },
         "scheduler": {
             "scheduler_idle_sleep_time": 0.5,

@@ -27,8 +27,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"),
 ]
 NAVIGATION = "a[href$='/plugin/menagerie']"
-PAGE, TASK = 60_000, 600_000
-"""Milliseconds that the browser waits for a page, and for a task."""
+PAGE, TASK, READING = 60_000, 600_000, 3_000
+"""Milliseconds that the browser waits for a page, for a task, and before it answers a question."""
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,7 @@ def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) ->
     card = browser.get_by_text("accuracy on balanced draws")
     while not shown(card):  # until it asks, Airflow leads to the task's logs
         browser.goto(f"{run}/tasks/approve/required_actions")
+    browser.wait_for_timeout(READING)
     browser.get_by_test_id("hitl-option-Approve").click()
     browser.get_by_text("response successful").first.wait_for()
 
