@@ -1,20 +1,38 @@
 """What a training step costs beside the arithmetic of its convolutions."""
 
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from world import make_settings
 
+from ml import environment
 from ml.models import imle
 from ml.models.imle import HALF, IMLE
 
 pytestmark = pytest.mark.benchmark
 SIZE, STEPS, MOST = 64, 10, 1.3
+OPTION, SAVED = "TF_SET_ONEDNN_FPMATH_MODE", 0.85
+STEP = """
+import time
+import numpy as np
+from ml.models import imle
+
+model = imle.IMLE(np.random.default_rng(0).integers(0, 256, (16, 76, 76, 3), np.uint8), 64, 0)
+model.train(imle.RAMP[1])
+started = time.process_time()
+for _ in range(10):
+    model.train(imle.RAMP[1])
+print((time.process_time() - started) / 10)
+"""
 
 
 def multiply_adds(network: keras.Model) -> float:
@@ -63,3 +81,14 @@ def test_a_step_takes_little_more_than_its_convolutions() -> None:
         f"{flops / rate * 1000:.0f} ms; {took * rate / flops:.2f} times"
     )
     assert took <= MOST * flops / rate
+
+
+def test_multiplying_in_bfloat16_saves_time(tmp_path: Path) -> None:
+    if not {"amx_bf16", "avx512_bf16"} & set(Path("/proc/cpuinfo").read_text().split()):
+        pytest.skip("this processor has no instructions for bfloat16")
+    stack = environment.environment(make_settings(tmp_path / "home", tmp_path))
+    modes = {"float32": "", "bfloat16": stack[OPTION]}
+    commands = ((name, [sys.executable, "-c", STEP], stack | {OPTION: mode}) for name, mode in modes.items())
+    took = {name: float(subprocess.check_output(command, env=variables)) for name, command, variables in commands}
+    print(f"\nCPU seconds a step: {took}")
+    assert took["bfloat16"] <= SAVED * took["float32"]
