@@ -59,7 +59,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "augment_copies": [5, 10, 20],
             "class_epochs": 8,
             "backbones": ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"],
-            "finetune_epochs": 5,
+            "finetune_epochs": 4,
         },
         "thorough": {
             "tune_mode": "nested",
