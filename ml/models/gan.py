@@ -14,9 +14,7 @@ from ml import devices
 LATENT = 32
 """Numbers that a picture is drawn from."""
 CODE = 8
-"""Those of them that decide what is drawn: so few that the photos' own are never far. All decide the grain.
-
-Their direction counts, not their length (Karras 2018, appendix A.1): amid all photos would be a pale mean of them."""
+"""Those of them that decide what is drawn: so few that the photos' own are never far. All decide the grain."""
 WIDTH = 128
 """Channels of the coarsest maps."""
 FINEST = 16
@@ -39,8 +37,7 @@ def build_generator(size: int, width: int = WIDTH) -> keras.Model:
     enlarged map, so without checkerboards, at a quarter of its cost. A last average removes the finest mesh.
     """
     latents = layers.Input((LATENT,), name="latents")
-    code = layers.UnitNormalization()(latents[:, :CODE])
-    x = layers.Dense(4 * 4 * 2 * width, use_bias=False)(code)
+    x = layers.Dense(4 * 4 * 2 * width, use_bias=False)(latents[:, :CODE])
     x = _gated(layers.Reshape((4, 4, 2 * width))(x))
     maps, side = {4: x}, 4
     while side < size:
