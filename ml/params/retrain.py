@@ -57,7 +57,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "tune_epochs": 12,
             "regularise": "yes",
             "augment_copies": [5, 10, 20],
-            "class_epochs": 8,
+            "class_epochs": 6,
             "backbones": ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"],
             "finetune_epochs": 4,
         },
@@ -103,7 +103,7 @@ class RetrainParams(Params):
     )
     force: bool = FORCE
     baseline_epochs: int = Field(
-        30,
+        20,
         ge=1,
         le=500,
         title="Baseline: epochs",

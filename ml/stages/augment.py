@@ -24,7 +24,7 @@ from ml.tracking import StageRun
 from ml.training import FreshStart
 
 STAGE = "augment"
-EPOCHS = 1 / 3
+EPOCHS = 1 / 4
 """Epochs, as a part of those of the search: each shows a photo several times."""
 SHOWN = 8
 """Photos on the sheet, each beside what is made of it."""
