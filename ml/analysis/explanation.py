@@ -115,7 +115,8 @@ def _open(model: keras.Model, shape: tuple[int, ...]) -> _Network:
             else:
                 output = _lay(layer.get_config(), layer, *args, **kwargs)
                 prepares = isinstance(layer, layers.Rescaling) or not (maps or _weights(layer))
-                if _is_map(output, shape) and not prepares:
+                # Bare operations count colours, where what has the photo's proportions may be no map of it.
+                if isinstance(layer, layers.Layer) and _is_map(output, shape) and not prepares:
                     maps[layer.name if layer.name not in maps else f"{part.name}.{layer.name}"] = output
             made[layer.name] = output
             return output
