@@ -65,7 +65,8 @@ def _download(options: argparse.Namespace, chosen: settings.Settings, console: C
 
 def _score(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
     params = ScoreParams.read({"photos": chosen.root(options.folder), "most_photos": options.most})
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}.items():
+        os.environ.setdefault(name, value)
     with console.status("Loading the champions"), _without_greetings():
         from ml.stages import score_images
     with demo.progress_bar(console, "Scoring", MofNCompleteColumn()) as progress:

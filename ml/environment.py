@@ -115,6 +115,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "OMP_NUM_THREADS": threads,
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
+        # oneDNN's convolutions take half the time. Without being told, TensorFlow keeps them for newer processors.
+        "TF_ENABLE_ONEDNN_OPTS": "1",
         # Convolutions multiply in bfloat16, and add in float32, on processors that have instructions for it.
         "TF_SET_ONEDNN_FPMATH_MODE": "BF16",
     }

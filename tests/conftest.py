@@ -15,6 +15,8 @@ from PIL import Image
 
 from ml import progress
 
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the stack
+
 Picture = Callable[..., Image.Image]
 
 
