@@ -80,6 +80,8 @@ EVERY_DAG: dict[str, Any] = {
     "default_args": TASKS,
     "on_failure_callback": end_failed_run,
 }
+SOON: dict[str, Any] = EVERY_DAG | {"default_args": TASKS | {"priority_weight": 1000}}
+"""The same for DAGs of minutes that somebody waits for: they wait for no retraining's tasks but those that run."""
 
 
 TRAINS = frozenset(

@@ -30,6 +30,8 @@ Work that an earlier run did for the same photos and settings is not done again,
 nothing has changed at all, every task is skipped.
 """
 ANY = "none_failed_min_one_success"
+LONGEST = 50
+"""Priority of the longest task; that of others is the number of tasks that wait for them, and one."""
 
 
 def retrain(animal: Animal, preset: str) -> None:
@@ -123,7 +125,10 @@ def retrain(animal: Animal, preset: str) -> None:
         )
         transferred = transfer.partial(job=job).expand(each=names)
         tops = "Train the top of the best pretrained network too."
-        finetuned = stage("finetune", tops, unless=("finetune_epochs", 0), trigger_rule=ANY)(job, [transferred])
+        # It is the longest task, and what it waits for has its priority too: last of all, it would train alone.
+        finetuned = stage("finetune", tops, unless=("finetune_epochs", 0), trigger_rule=ANY, priority_weight=LONGEST)(
+            job, [transferred]
+        )
         together = "Judge the average of the pretrained networks, where there are several."
         averaged = stage("average", together, trigger_rule=ANY)(job, [transferred, finetuned])
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import dag, get_current_context, task
-from defaults import EVERY_DAG, TAG, dag_run_of, form
+from defaults import SOON, TAG, dag_run_of, form
 
 from ml import settings
 from ml.params import ScoreParams
@@ -28,7 +28,7 @@ A scoring that was killed goes on where it was. If the photos have drifted, and 
     params=form(ScoreParams),
     tags=[TAG, "scoring"],
     doc_md=DOC,
-    **EVERY_DAG,
+    **SOON,
 )
 def score_images() -> None:
     @task

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk import dag, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowSkipException
-from defaults import EVERY_DAG, TAG, at, dag_run_of, dataset_asset, form
+from defaults import SOON, TAG, at, dag_run_of, dataset_asset, form
 
 from ml import animals, settings
 from ml.params import ValidateParams
@@ -26,7 +26,7 @@ What was left out and why: the log of `validate`, the MLflow run of the validati
     params=form(ValidateParams),
     tags=[TAG, "data"],
     doc_md=DOC,
-    **EVERY_DAG,
+    **SOON,
 )
 def validate_images() -> None:
     @task

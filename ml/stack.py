@@ -121,6 +121,9 @@ def start(settings: Settings, console: Console) -> "subprocess.Popen[bytes]":
         )
     try:
         _await_health(settings, process, since, console)
+        # Airflow's LocalExecutor would take in every task that is ready, and begin them in that order, whatever their
+        # priority; what a pool has no slot for stays with the scheduler, which chooses by it.
+        client(settings).patch("pools/default_pool?update_mask=slots", {"slots": settings.parallelism})
     except BaseException:
         _migrated(settings).unlink(missing_ok=True)
         stop(settings, process)

@@ -3,9 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "pandas", "matplotlib", "scipy")
@@ -34,6 +36,19 @@ def test_policy(bag: DagBag) -> None:
             assert task.retry_policy is not None
             assert task.on_failure_callback, task.task_id
             assert task.doc or task.doc_md or task.python_callable.__doc__, task.task_id
+
+
+def test_what_takes_longest_begins_first_and_what_nobody_waits_for_last(bag: DagBag) -> None:
+    def priorities(dag_id: str) -> dict[str, int]:
+        dag = DagSerialization.from_dict(DagSerialization.to_dict(bag.dags[dag_id]))
+        return {task.task_id: task.weight_rule.get_weight(SimpleNamespace(task=task)) for task in dag.tasks}
+
+    retrain, gan = priorities("retrain_fox"), priorities("gan_fox")
+    to_finetuning = ["prepare", "explore", "chosen_backbones", "transfer", "finetune"]
+    assert sorted(retrain, key=lambda task: -retrain[task])[:5] == to_finetuning
+    assert max(retrain["regularise"], retrain["explain"]) < min(retrain["augment"], retrain["classes"])
+    for dag_id in ("validate_images", "score_images"):
+        assert min(priorities(dag_id).values()) > max(*retrain.values(), *gan.values())
 
 
 def test_every_param_of_a_trigger_form_explains_itself(bag: DagBag) -> None:

@@ -204,7 +204,9 @@ def test_up_twice_then_killed_then_a_demo_of_which_a_dag_fails(installation: Ins
     urls = [f"http://127.0.0.1:{port}" for port in (installation.airflow_port, installation.mlflow_port)]
     assert all(url in output for url in urls)
     login = {"username": "admin", "password": output.partition("password ")[2].split()[0]}
-    assert httpx.post(f"{urls[0]}/auth/token", json=login).is_success
+    token = httpx.post(f"{urls[0]}/auth/token", json=login).raise_for_status().json()["access_token"]
+    pool = httpx.get(f"{urls[0]}/api/v2/pools/default_pool", headers={"Authorization": f"Bearer {token}"})
+    assert pool.json()["slots"] == 2  # or tasks would begin in the order in which they were ready
     listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     for port in (installation.airflow_port, installation.mlflow_port):
         assert f" 0100007F:{port:04X} " in listening
