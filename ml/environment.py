@@ -81,7 +81,6 @@ def environment(settings: Settings) -> dict[str, str]:
             "min_heartbeat_interval": 1,
         },
         "scheduler": {
-            "scheduler_idle_sleep_time": 0.5,
             "orphaned_tasks_check_interval": 30,
             # The token to start with is valid for as long: a task that waits longer for a free core dies of it.
             "task_queued_timeout": 48 * 3600,
@@ -91,6 +90,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "celery_broker_transport_options": {"visibility_timeout": 48 * 3600},
         "dag_processor": {
             "refresh_interval": 10,
+            "min_file_process_interval": 45,  # so a new animal has its DAG within a minute
             "dag_bundle_storage_path": airflow / "bundles",
         },
         "logging": {

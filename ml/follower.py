@@ -16,6 +16,8 @@ from ml.settings import Settings
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 ASKED = "awaiting_input"
 """The state of a task that waits for a person."""
+EVERY = 3.0
+"""Seconds between two looks: the API server works for each, on the cores that train."""
 
 
 class Follower:
@@ -66,7 +68,7 @@ class Follower:
                 for dag in (dag for dag in dags if not runs[dag]):
                     conf = (chosen or {}).get(dag, {})
                     self.airflow.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
-            time.sleep(1.0)
+            time.sleep(EVERY)
         if failed := [dag for dag in dags if runs[dag][-1]["state"] != "success"]:
             raise MenagerieError(f"{', '.join(failed)} failed. To look around in Airflow and MLflow: make up")
 
