@@ -30,8 +30,6 @@ BY_LIKENESS = "where they are most alike"
 UNALIGNED = 0.38
 """Likeness below which crops are warned of. Windows at random have 0.25 to 0.29, the middles of photos 0.29 to 0.35,
 heads of foxes cut by hand 0.42."""
-SURE = 0.9
-"""Probability from which a crop is shown to the GAN: fewer photos that show the animal teach it more than all."""
 BATCH, COLUMNS = 32, 10
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 SIDES = ("left", "top", "right", "bottom")
@@ -60,8 +58,8 @@ def run(job: GanJob) -> StageResult:
     """Find where the animal is in each photo, and keep the boxes with a contact sheet of what is in them.
 
     The boxes are those of `boxes.csv` beside the photos; without, the photos are aligned with each other, beginning
-    where the champion looks and minding how sure it is of what is shown or, without a champion, in the middle. Photos
-    of whose crop the champion isn't sure are left out, at most half of them.
+    where the champion looks and minding how sure it is of what is shown or, without a champion, in the middle. The half
+    of the photos of whose crops the champion is less sure is left out.
     """
     rows = job.dataset.training
     rows = rows[rows.label == 1]
@@ -101,8 +99,11 @@ def run(job: GanJob) -> StageResult:
 
 
 def sure(probabilities: np.ndarray) -> np.ndarray:
-    """Return which crops to show, bool [N]: those that show the animal with `SURE`, and at least the surer half."""
-    return probabilities >= min(SURE, float(np.median(probabilities)))
+    """Return which crops to show the GAN, bool [N]: the surer half. Fewer that show the animal teach it more than all.
+
+    How sure in itself says nothing: the champion knows its training photos by heart, and the worst crop of one too.
+    """
+    return probabilities >= np.median(probabilities)
 
 
 def of(job: GanJob) -> Crops:

@@ -95,11 +95,12 @@ def test_a_table_beside_the_photos_goes_first(
     ("probabilities", "shown"),
     [
         ([0.95, 0.2, 0.99, 0.91, 0.89], [True, False, True, True, False]),
-        ([0.1, 0.2, 0.3, 0.4], [False, False, True, True]),
+        ([0.999, 0.9999, 0.998, 0.99], [True, True, False, False]),
+        ([1.0, 1.0, 1.0], [True, True, True]),
         ([0.5], [True]),
     ],
 )
-def test_crops_that_the_champion_is_sure_of_are_shown_and_at_least_the_surer_half(
+def test_the_half_of_the_crops_that_the_champion_is_surer_of_is_shown(
     probabilities: list[float], shown: list[bool]
 ) -> None:
     assert crops.sure(np.array(probabilities)).tolist() == shown
