@@ -2,60 +2,49 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 
 from ml import progress
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
 log = logging.getLogger(__name__)
 
 
 def fit(
     model: keras.Model,
-    images: "np.ndarray | tf.data.Dataset",
-    labels: np.ndarray | None,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
     *,
     epochs: int,
-    batch_size: int,
     seed: int,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     name: str = "",
 ) -> dict[str, list[float]]:
     """Fit a compiled model in place, telling each epoch; return its curves, one value an epoch.
 
-    Instead of images and labels it takes a dataset of batches of both, already shuffled, that is one epoch.
-    `validation` is only watched: nothing is chosen by it. Without a `name` nothing is logged.
+    Every turn through `batches`, of images and targets, is an epoch. `validation` is only watched, in one batch:
+    nothing is chosen by it. Without a `name` nothing is logged.
     """
     keras.utils.set_random_seed(seed)
-    history = model.fit(
-        images,
-        labels,
-        epochs=epochs,
-        batch_size=batch_size if labels is not None else None,
-        shuffle=labels is not None,
-        callbacks=[*([Watch(*validation)] if validation else []), Epochs(name, epochs)],
-        verbose=0,
-    )
-    return {curve: [float(value) for value in values] for curve, values in history.history.items()}
-
-
-class Watch(keras.callbacks.Callback):
-    """Adds to an epoch's numbers those of photos left out, in one batch, without Keras's evaluation loop."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        super().__init__()
-        self._images, self._labels = images, labels
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        found = self.model.test_on_batch(self._images, self._labels, return_dict=True)
-        self.model.reset_metrics()
-        if logs is not None:
-            logs.update({f"val_{name}": float(value) for name, value in found.items()})
+    told, curves = Epochs(name, epochs), defaultdict(list)
+    told.on_train_begin()
+    # Keras's own loop makes a pipeline anew for each epoch, which takes as long as many a batch of a small network.
+    for epoch in range(epochs):
+        numbers: dict[str, float] = {}
+        model.reset_metrics()
+        for batch in batches:
+            numbers = model.train_on_batch(*batch, return_dict=True)  # of the epoch so far
+        if validation:
+            model.reset_metrics()
+            watched = model.test_on_batch(*validation, return_dict=True)
+            numbers |= {f"val_{metric}": value for metric, value in watched.items()}
+        numbers = {metric: float(value) for metric, value in numbers.items()}
+        told.on_epoch_end(epoch, numbers)
+        for metric, value in numbers.items():
+            curves[metric].append(value)
+    return dict(curves)
 
 
 class FreshStart:

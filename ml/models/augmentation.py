@@ -4,14 +4,15 @@ All layers are Keras's own, so that a saved network loads with no code of ours; 
 Photos are RGB [N, H, W, 3] of 0..255 throughout.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 
 RANGE = (0, 255)
+Blend = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 # In the order in which they are applied.
 CHANGES: dict[str, Callable[[int], keras.Layer]] = {
@@ -37,51 +38,72 @@ BLENDS: dict[str, Callable[[int], keras.Layer]] = {
 def change_layers(names: Sequence[str], seed: int) -> list[keras.Layer]:
     """Return layers that change photos uint8 or float32 by those of `names` that aren't blends: float32 out.
 
-    Blends see labels too, and are for `batches`.
+    Blends see labels too, and are for `Batches`.
     """
     changes = [make(seed + place) for place, (name, make) in enumerate(CHANGES.items()) if name in names]
     # Some of Keras's layers take floats alone, and RandomSaturation leaves 0..255.
     return [layers.Rescaling(1.0), *changes, layers.ReLU(max_value=RANGE[1])] if changes else []
 
 
-def batches(
-    images: np.ndarray, targets: np.ndarray, names: Sequence[str], *, copies: int, batch_size: int, seed: int
-) -> tf.data.Dataset:
-    """Return the batches of an epoch that shows each photo `copies` times, shuffled anew every epoch.
+class Batches:
+    """The batches of an epoch that shows each photo `copies` times, shuffled anew every epoch.
 
-    `images` uint8 [N, H, W, 3], `targets` float32 [N, C] of 0 and 1. A batch holds some of both, blended by those of
-    `names` that are blends, so that targets lie in 0..1.
+    Args:
+        images: uint8 [N, H, W, 3].
+        targets: float32 [N, C] of 0 and 1, or [N].
+        names: a batch holds some of both, blended by those of `names` that are blends, so that targets lie in 0..1.
     """
-    photos = tf.data.Dataset.from_tensor_slices((images, targets))
-    data = photos.repeat(copies).shuffle(copies * len(images), seed=seed).batch(batch_size)
-    for place, (name, make) in enumerate(BLENDS.items()):
-        if name in names:
-            data = data.map(_blending(make(seed + place)))
-    return data.prefetch(1)
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        targets: np.ndarray,
+        names: Sequence[str] = (),
+        *,
+        copies: int = 1,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._images, self._targets, self._batch_size = images, targets, batch_size
+        self._shown = np.tile(np.arange(len(images)), copies)
+        self._random = np.random.default_rng(seed)
+        self._blends = _blends(names, seed)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = self._random.permutation(self._shown)
+        for start in range(0, len(order), self._batch_size):
+            chosen = order[start : start + self._batch_size]
+            images, targets = self._images[chosen], self._targets[chosen]
+            for blend in self._blends:
+                images, targets = blend(images, targets)
+            yield images, targets
 
 
 def samples(images: np.ndarray, names: Sequence[str], versions: int, seed: int) -> np.ndarray:
     """Return how training sees the photos uint8 [N, H, W, 3]: uint8 [versions, N, H, W, 3]."""
-    blends = [_blending(make(seed + place)) for place, (name, make) in enumerate(BLENDS.items()) if name in names]
-    changes = change_layers(names, seed)
+    blends, changes = _blends(names, seed), change_layers(names, seed)
     seen = []
     for _ in range(versions):
-        pixels, labels = tf.constant(images), tf.zeros((len(images), 1))
+        pixels, labels = images, np.zeros((len(images), 1), np.float32)
         for blend in blends:
             pixels, labels = blend(pixels, labels)
         for change in changes:
             pixels = change(pixels, training=True)
-        seen.append(_whole(pixels).numpy())
+        seen.append(_whole(pixels))
     return np.stack(seen)
 
 
-def _blending(layer: keras.Layer) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    def blend(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        both = layer({"images": tf.cast(images, tf.float32), "labels": labels}, training=True)
-        return _whole(both["images"]), both["labels"]
+def _blends(names: Sequence[str], seed: int) -> list[Blend]:
+    return [_blending(make(seed + place)) for place, (name, make) in enumerate(BLENDS.items()) if name in names]
+
+
+def _blending(layer: keras.Layer) -> Blend:
+    def blend(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        both = layer({"images": images.astype(np.float32), "labels": labels}, training=True)
+        return _whole(both["images"]), keras.ops.convert_to_numpy(both["labels"])
 
     return blend
 
 
-def _whole(pixels: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.round(tf.cast(pixels, tf.float32)), tf.uint8)
+def _whole(pixels: Any) -> np.ndarray:
+    return np.round(keras.ops.convert_to_numpy(pixels)).astype(np.uint8)

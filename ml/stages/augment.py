@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ml import figures, training
 from ml.crossvalidation import Fold
 from ml.models import hypermodel
-from ml.models.augmentation import batches, change_layers, samples
+from ml.models.augmentation import Batches, change_layers, samples
 from ml.models.complexity import multiply_adds
 from ml.models.hypermodel import Configuration
 from ml.results import Candidate, StageResult
@@ -86,10 +86,8 @@ class Course:
         batch_size = config["batch_size"]
         network = self._network(config, steps=-(-len(places) * copies // batch_size))
         images, targets = self.bench.images[places], self.bench.targets[places]
-        shown = batches(images, targets, names, copies=copies, batch_size=batch_size, seed=seed)
-        curves = training.fit(
-            network, shown, None, epochs=epochs, batch_size=batch_size, seed=seed, validation=watched, name=self._name
-        )
+        shown = Batches(images, targets, names, copies=copies, batch_size=batch_size, seed=seed)
+        curves = training.fit(network, shown, epochs=epochs, seed=seed, validation=watched, name=self._name)
         return network, curves
 
     def plain(self, config: Configuration, trained: keras.Model | None = None) -> keras.Model:

@@ -10,6 +10,7 @@ import numpy as np
 from ml import training
 from ml.analysis.classification import balanced_subset
 from ml.crossvalidation import Fold
+from ml.models.augmentation import Batches
 from ml.stages import evaluation
 from ml.stages.job import Job
 
@@ -81,16 +82,8 @@ class Bench:
         name: str,
     ) -> dict[str, list[float]]:
         """Fit a compiled model on the photos at these places, in place; return its curves."""
-        return training.fit(
-            model,
-            self.images[places],
-            self.targets[places],
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=self.seed,
-            validation=watched,
-            name=name,
-        )
+        shown = Batches(self.images[places], self.targets[places], batch_size=batch_size, seed=self.seed)
+        return training.fit(model, shown, epochs=epochs, seed=self.seed, validation=watched, name=name)
 
     def predict(self, model: keras.Model, places: np.ndarray) -> np.ndarray:
         """Return the probabilities of the animal, float32 [K]."""

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from ml.models.augmentation import BLENDS, CHANGES, batches, change_layers, samples
+from ml.models.augmentation import BLENDS, CHANGES, Batches, change_layers, samples
 from ml.params.retrain import AugmentationName
 
 SIDE = 16
@@ -50,8 +50,8 @@ def test_names_come_in_one_order() -> None:
 
 def test_an_epoch_shows_every_photo_so_many_times(photos: np.ndarray) -> None:
     targets = np.eye(8, dtype=np.float32)
-    data = batches(photos, targets, ["mirror"], copies=3, batch_size=5, seed=0)
-    epochs = [[(images.numpy(), truth.numpy()) for images, truth in data] for _ in range(2)]
+    data = Batches(photos, targets, ["mirror"], copies=3, batch_size=5, seed=0)
+    epochs = [list(data) for _ in range(2)]
 
     for epoch in epochs:
         images, truth = (np.concatenate(part) for part in zip(*epoch, strict=True))
@@ -69,8 +69,8 @@ def test_blends_mix_labels_as_they_mix_photos(name: str) -> None:
     """Black is 0 and white is 1, so the mean of a blended photo is its label."""
     photos = np.repeat(np.array([0, 255] * 8, np.uint8), SIDE * SIDE * 3).reshape(16, SIDE, SIDE, 3)
     targets = np.array([0, 1] * 8, np.float32)[:, None]
-    ((images, labels),) = batches(photos, targets, [name], copies=1, batch_size=16, seed=1)
+    ((images, labels),) = Batches(photos, targets, [name], copies=1, batch_size=16, seed=1)
 
-    truth = labels.numpy()[:, 0]
+    truth = labels[:, 0]
     assert ((truth > 0.01) & (truth < 0.99)).any()
-    np.testing.assert_allclose(images.numpy().mean(axis=(1, 2, 3)) / 255, truth, atol=0.08)
+    np.testing.assert_allclose(images.mean(axis=(1, 2, 3)) / 255, truth, atol=0.08)
