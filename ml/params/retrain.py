@@ -57,7 +57,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "tune_epochs": 12,
             "regularise": "yes",
             "augment_copies": [5, 10, 20],
-            "class_epochs": 6,
+            "class_epochs": 8,
             "backbones": ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"],
             "finetune_epochs": 4,
         },

@@ -1,4 +1,4 @@
-"""Classes: the tuned network, told of every photo which class it is in; a candidate of its own.
+"""Classes: the tuned network, a third wider, told of every photo which class it is in; a candidate of its own.
 
 "A wolf" says more than "not a fox", from scratch too, and there are far more photos to learn shapes and colours from
 than as many others as there are of the animal. Photos are changed at random as in `ml.stages.augment`.
@@ -20,8 +20,8 @@ from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
 
 STAGE = "classes"
-BATCH = 32
-"""Photos a batch at least: there are so many photos more than a search has that its batches may be too small."""
+BATCH, WIDER = 32, 4 / 3
+"""Photos a batch at least, and the factor on the filters: there are many more photos, and classes, than in a search."""
 
 
 def run(job: Job, tuned: StageResult) -> StageResult:
@@ -33,8 +33,8 @@ def run(job: Job, tuned: StageResult) -> StageResult:
     found = candidate.settings
     choices: dict[str, Any] = {
         **{name: found[name] for name in ("side", "padding", "seed")},
-        "config": _larger_batches(found["config"]),
-        "by_fold": {fold: _larger_batches(config) for fold, config in found["by_fold"].items()},
+        "config": _larger(found["config"]),
+        "by_fold": {fold: _larger(config) for fold, config in found["by_fold"].items()},
         "negatives": "balanced" if job.params.train_negatives == "balanced" else "all",
         "epochs": job.params.class_epochs,
         "copies": 1,
@@ -66,5 +66,5 @@ def final_model(job: Job, settings: dict[str, Any]) -> keras.Model:
     return hypermodel.asked(course.plain(config, trained), course.bench.positive, settings["shift"])
 
 
-def _larger_batches(config: hypermodel.Configuration) -> hypermodel.Configuration:
-    return config | {"batch_size": max(BATCH, config["batch_size"])}
+def _larger(config: hypermodel.Configuration) -> hypermodel.Configuration:
+    return config | {"batch_size": max(BATCH, config["batch_size"]), "filters": round(WIDER * config["filters"])}

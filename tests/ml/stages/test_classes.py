@@ -38,6 +38,8 @@ def test_it_learns_all_classes_from_all_photos(job: Job, result: StageResult) ->
     (candidate,) = result.candidates
     assert (result.stage, candidate.name) == (classes.STAGE, classes.STAGE)
     assert candidate.settings["negatives"] == "all"
+    (searched,) = tuning_of(job).candidates
+    assert candidate.settings["config"]["filters"] > searched.settings["config"]["filters"]
     assert candidate.accuracy == result.metrics["cv_accuracy_mean"]
     assert result.metrics["cv_all_roc_auc"] > 0.8  # drawings are easy
     assert len(job.tracker.read_table(result.run_id, OUT_OF_FOLD)) == len(job.dataset.training)
