@@ -112,11 +112,13 @@ def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) ->
     assert 0 <= share <= 1
 
     page.get_by_text("approve or reject its model").click(timeout=TASK)
-    card = browser.get_by_text("accuracy on balanced draws")
-    while not shown(card):  # until it asks, Airflow leads to the task's logs
+    # Until it asks, Airflow leads to the task's logs; opened just as it asks, the buttons never come alive.
+    approve = browser.locator("[data-testid=hitl-option-Approve]:enabled")
+    while not shown(approve):
         browser.goto(f"{run}/tasks/approve/required_actions")
+    assert browser.get_by_text("accuracy on balanced draws").is_visible()
     browser.wait_for_timeout(READING)
-    browser.get_by_test_id("hitl-option-Approve").click()
+    approve.click()
     browser.get_by_text("response successful").first.wait_for()
 
     browser.locator(NAVIGATION).click()
