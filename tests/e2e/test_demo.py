@@ -13,7 +13,7 @@ from installation import MENAGERIE, install, menagerie
 from ml import environment as stack_environment
 from ml import settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 PREDICT = """
 import sys
 import mlflow, numpy as np
