@@ -95,6 +95,7 @@ def test_a_table_beside_the_photos_goes_first(
     ("probabilities", "shown"),
     [
         ([0.95, 0.2, 0.99, 0.91, 0.89], [True, False, True, True, False]),
+        ([0.1, 0.2, 0.3, 0.4], [False, False, True, True]),
         ([0.999, 0.9999, 0.998, 0.99], [True, True, False, False]),
         ([1.0, 1.0, 1.0], [True, True, True]),
         ([0.5], [True]),
