@@ -32,15 +32,14 @@ def fit(
     told.on_train_begin()
     # Keras's own loop makes a pipeline anew for each epoch, which takes as long as many a batch of a small network.
     for epoch in range(epochs):
-        numbers: dict[str, float] = {}
-        model.reset_metrics()
-        for batch in batches:
-            numbers = model.train_on_batch(*batch, return_dict=True)  # of the epoch so far
+        said, sizes = [], []
+        for images, targets in batches:
+            said.append(model.train_on_batch(images, targets, return_dict=True))
+            sizes.append(len(images))
+        numbers = {metric: float(np.average([one[metric] for one in said], weights=sizes)) for metric in said[0]}
         if validation:
-            model.reset_metrics()
             watched = model.test_on_batch(*validation, return_dict=True)
-            numbers |= {f"val_{metric}": value for metric, value in watched.items()}
-        numbers = {metric: float(value) for metric, value in numbers.items()}
+            numbers |= {f"val_{metric}": float(value) for metric, value in watched.items()}
         told.on_epoch_end(epoch, numbers)
         for metric, value in numbers.items():
             curves[metric].append(value)
@@ -51,8 +50,11 @@ class FreshStart:
     """Sets a compiled model back to how it was, so that every fold starts alike and nothing is traced twice."""
 
     def __init__(self, model: keras.Model) -> None:
+        nothing = np.zeros((1, *model.output_shape[1:]), np.float32)
         with model.distribute_strategy.scope():  # on the devices that its weights are on
             model.optimizer.build(model.trainable_variables)
+            # Metrics that made their variables in the first step would have TensorFlow trace it a second time.
+            model.compute_metrics(None, nothing, nothing)
         self._variables = [*model.variables, *model.optimizer.variables]
         self._values = [variable.numpy() for variable in self._variables]
 

@@ -58,3 +58,38 @@ def test_photos_left_out_are_watched_and_change_nothing(images: np.ndarray) -> N
     assert {name: beside[name] for name in alone} == alone
     assert beside["val_loss"][-1] == pytest.approx(loss, rel=1e-4)
     assert beside["val_accuracy"][-1] == pytest.approx(accuracy)
+
+
+class Traced(keras.layers.Layer):
+    """Notes, for each time it is traced, whether in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.traced: list[bool] = []
+
+    def call(self, x: object, training: bool = False) -> object:
+        self.traced.append(training)
+        return x
+
+
+def linear(traced: Traced, rate: float = 0.0) -> keras.Model:
+    model = keras.Sequential([keras.Input((64, 64, 3)), traced, keras.layers.Flatten(), keras.layers.Dense(1, "sigmoid")])
+    model.compile(keras.optimizers.SGD(rate), "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def test_curves_are_means_over_all_batches_of_an_epoch(images: np.ndarray) -> None:
+    model, scaled = linear(Traced()), images / np.float32(1e4)
+    curves = training.fit(model, [(scaled[:12], np.ones(12)), (scaled[12:], np.zeros(4))], epochs=1, seed=0)
+    loss, accuracy = model.evaluate(scaled, np.repeat([1, 0], [12, 4]), verbose=0)
+    assert curves["loss"] == [pytest.approx(loss, rel=1e-4)]
+    assert curves["accuracy"] == [pytest.approx(accuracy)]
+
+
+def test_a_step_is_traced_once(images: np.ndarray) -> None:
+    layer = Traced()
+    model = linear(layer)
+    training.FreshStart(model)
+    layer.traced.clear()
+    training.fit(model, batches(images), epochs=2, seed=0)
+    assert layer.traced == [True]
