@@ -80,7 +80,7 @@ def run(job: Job, results: Sequence[StageResult], how: Mapping[str, Any] = HOW) 
 def final_model(job: Job, choices: dict) -> keras.Model:
     """Return the network fine-tuned on all folds: uint8 photos in, probability of the animal out."""
     tuning = _Tuning(job, choices)
-    head, *_ = tuning.fit(np.arange(len(job.dataset.training)))
+    head, _ = tuning.fit(np.arange(len(job.dataset.training)))
     head = replace(head, bias=(head.bias + choices["shift"] * head.positive).astype(np.float32))
     model = build_classifier(tuning.backbone, head, tuple(choices["canvas"]))
     model.name = f"{model.name}_tuned"  # beside the frozen one in an average
@@ -119,22 +119,21 @@ class _Tuning:
         self._beginning = training.FreshStart(self._model)
 
     def judge(self, fold: int) -> Fold:
-        """Train without the fold, and judge its photos."""
-        held_out = np.flatnonzero(self._rows.fold == fold)
-        head, trained, curves = self.fit(np.flatnonzero(self._rows.fold != fold), watched=held_out)
-        probabilities, fitted = (head.predict(self._tuned(places)) for places in (held_out, trained))
-        return evaluation.judged(self._labels, held_out, probabilities, trained, fitted, curves)
+        """Train without the fold, and judge its photos; of those trained on, as many as a balanced draw has."""
+        trained, held_out = np.flatnonzero(self._rows.fold != fold), np.flatnonzero(self._rows.fold == fold)
+        head, curves = self.fit(trained, watched=self._balanced(held_out))
+        known = self._balanced(trained)
+        probabilities, fitted = (head.predict(self._tuned(places)) for places in (held_out, known))
+        return evaluation.judged(self._labels, held_out, probabilities, known, fitted, curves)
 
-    def fit(
-        self, places: np.ndarray, watched: np.ndarray | None = None
-    ) -> tuple[LinearHead, np.ndarray, dict[str, list[float]]]:
-        """Train on photos `places`; return the head on the tuned features, the photos used, and the curves.
+    def fit(self, places: np.ndarray, watched: np.ndarray | None = None) -> tuple[LinearHead, dict[str, list[float]]]:
+        """Train on photos `places`; return the head on the tuned features, and the curves.
 
         The curves of the photos `watched` are drawn, nothing more.
         """
         choices = self._choices
         if choices["negatives"] == "balanced":
-            places = balanced_subset(places, self._labels, self._classes, choices["seed"])
+            places = self._balanced(places)
         groups = np.unique(self._rows.group.to_numpy(str)[places], return_inverse=True)[1]
         frozen, labels = self._features[places], self._labels[places]
         head = fit_head(frozen, self._classes[places], labels, groups)
@@ -160,7 +159,10 @@ class _Tuning:
         finetuning.hand_over(self._model, self._upper)
         curves = {name: [float(value) for value in values] for name, values in history.history.items()}
         odds = labels.sum() / (~labels).sum()
-        return finetuning.tuned_head(self._model, head, columns, odds), places, curves
+        return finetuning.tuned_head(self._model, head, columns, odds), curves
+
+    def _balanced(self, places: np.ndarray) -> np.ndarray:
+        return balanced_subset(places, self._labels, self._classes, self._choices["seed"])
 
     def _tuned(self, places: np.ndarray) -> np.ndarray:
         """The features of photos `places` as the upper half gives them now, float32 [K, D]."""

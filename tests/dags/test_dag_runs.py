@@ -74,6 +74,7 @@ def decision(environment: dict[str, str]) -> str:
     return tracker.client.get_run(made[0].run_id).data.tags["menagerie.decision"]
 
 
+@pytest.mark.timeout(1800)  # three DAGs, six runs of them, one process
 def test_from_photos_to_a_champion_and_again(environment: dict[str, str]) -> None:
     one_of_each = {"baseline_epochs": 1, "map_photos": 60, "tune_trials": 1, "tune_epochs": 1, "augment_copies": [2]}
     one_of_each |= {"class_epochs": 1}
@@ -83,8 +84,8 @@ def test_from_photos_to_a_champion_and_again(environment: dict[str, str]) -> Non
     quick = one_of_each | off | {"preset": "quick"}
     validated, unchanged, trained, again, less, drawn, question = run(
         environment,
-        ("validate_images", {}),
-        ("validate_images", {}),
+        ("validate_images", {"folds": 3}),
+        ("validate_images", {"folds": 3}),
         ("retrain_elephant", everything | {"require_approval": True}),
         ("retrain_elephant", everything | {"require_approval": True}),
         ("retrain_elephant", quick),

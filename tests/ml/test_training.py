@@ -73,7 +73,9 @@ class Traced(keras.layers.Layer):
 
 
 def linear(traced: Traced, rate: float = 0.0) -> keras.Model:
-    model = keras.Sequential([keras.Input((64, 64, 3)), traced, keras.layers.Flatten(), keras.layers.Dense(1, "sigmoid")])
+    model = keras.Sequential(
+        [keras.Input((64, 64, 3)), traced, keras.layers.Flatten(), keras.layers.Dense(1, "sigmoid")]
+    )
     model.compile(keras.optimizers.SGD(rate), "binary_crossentropy", metrics=["accuracy"])
     return model
 
