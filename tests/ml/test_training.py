@@ -72,11 +72,11 @@ class Traced(keras.layers.Layer):
         return x
 
 
-def linear(traced: Traced, rate: float = 0.0) -> keras.Model:
+def linear(traced: Traced) -> keras.Model:
     model = keras.Sequential(
         [keras.Input((64, 64, 3)), traced, keras.layers.Flatten(), keras.layers.Dense(1, "sigmoid")]
     )
-    model.compile(keras.optimizers.SGD(rate), "binary_crossentropy", metrics=["accuracy"])
+    model.compile(keras.optimizers.SGD(0.0), "binary_crossentropy", metrics=["accuracy"])
     return model
 
 
