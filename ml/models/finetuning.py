@@ -82,15 +82,16 @@ def unpack(rows: NDArray[np.floating], shapes: Sequence[tuple[int, ...]]) -> lis
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of what crossed the cut: in an epoch each photo once, by another view than in the epoch before.
+    """Batches of what crossed the cut: a photo comes by another view each time, and at most once in an epoch.
 
     Args:
         views: for each view, the packed rows of all photos; they may lie in files.
         targets: float32 [N, C] of all photos, one a row where its class is.
-        places: the photos to train on.
+        places: the photos that every epoch shows.
         shapes: of what crosses the cut, without N.
         multiple: every batch has a multiple of this many photos, as Keras needs on several devices; the few that are
             left over are other ones in each epoch.
+        others: photos that take turns: an epoch shows the `n_others` of them that have waited longest.
     """
 
     def __init__(
@@ -102,13 +103,17 @@ class Batches(keras.utils.PyDataset):
         batch_size: int,
         seed: int,
         multiple: int = 1,
+        others: Sequence[int] | NDArray[np.integer] = (),
+        n_others: int = 0,
     ) -> None:
         super().__init__()
         self._views, self._targets, self._shapes, self._batch_size = views, targets, shapes, batch_size
         self._random = np.random.default_rng(seed)
         self._seen = self._random.integers(len(views), size=len(targets))
-        self._order = self._random.permutation(places)
-        self._shown = len(places) // multiple * multiple
+        self._places, self._n_others = places, n_others
+        self._waiting = self._random.permutation(np.asarray(others, int))
+        self._shown = (len(places) + n_others) // multiple * multiple
+        self._deal()
 
     def __len__(self) -> int:
         return math.ceil(self._shown / self._batch_size)
@@ -120,8 +125,13 @@ class Batches(keras.utils.PyDataset):
         return tuple(unpack(rows, self._shapes)), self._targets[chosen]
 
     def on_epoch_end(self) -> None:
-        self._seen += 1
-        self._order = self._random.permutation(self._order)
+        self._seen[self._order] += 1
+        self._deal()
+
+    def _deal(self) -> None:
+        turn = self._waiting[: self._n_others]
+        self._waiting = np.roll(self._waiting, -len(turn))
+        self._order = self._random.permutation(np.concatenate([self._places, turn]))
 
 
 def build_tuner(

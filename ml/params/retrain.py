@@ -59,7 +59,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "augment_copies": [5, 10, 20],
             "class_epochs": 8,
             "backbones": ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"],
-            "finetune_epochs": 4,
+            "finetune_epochs": 12,
         },
         "thorough": {
             "tune_mode": "nested",
@@ -70,7 +70,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "augment_copies": [5, 10, 20, 40],
             "class_epochs": 40,
             "backbones": list(get_args(BackboneName)),
-            "finetune_epochs": 10,
+            "finetune_epochs": 30,
         },
     }
 )
@@ -189,8 +189,8 @@ class RetrainParams(Params):
         ge=0,
         le=200,
         title="Fine-tuning: epochs",
-        description="Passes over the training photos in which the top of the best pretrained network is trained too. "
-        f"0: none. {AS_PRESET}",
+        description="Passes over the photos of the animal, each with six times as many of the others, which take "
+        f"turns; in them the top of the best pretrained network is trained too. 0: none. {AS_PRESET}",
         json_schema_extra=PRETRAINED,
     )
     require_approval: bool = Field(

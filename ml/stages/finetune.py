@@ -33,12 +33,14 @@ from ml.tracking import StageRun
 STAGE = "finetune"
 HOW = {
     "views": 3,
+    "others": 6,
     "batch_size": 32,
     "learning_rate": 5e-4,
     "weight_decay": 1e-4,
     "label_smoothing": 0.1,
     "dropout": 0.3,
 }
+"""Of these, `others` is how many photos of other animals an epoch shows for each of this animal; they take turns."""
 
 CHUNK = 64
 
@@ -141,8 +143,17 @@ class _Tuning:
         self._beginning.restore()
         finetuning.start(self._model, head, columns, frozen)
         several = self._model.distribute_strategy.num_replicas_in_sync
+        n_others = min((~labels).sum(), choices["others"] * labels.sum())
         batches = Batches(
-            self._views, self._targets, places, self._shapes, choices["batch_size"], choices["seed"], several
+            self._views,
+            self._targets,
+            places[labels],
+            self._shapes,
+            choices["batch_size"],
+            choices["seed"],
+            multiple=several,
+            others=places[~labels],
+            n_others=n_others,
         )
         keras.utils.set_random_seed(choices["seed"])
         history = self._model.fit(
@@ -158,8 +169,7 @@ class _Tuning:
         )
         finetuning.hand_over(self._model, self._upper)
         curves = {name: [float(value) for value in values] for name, values in history.history.items()}
-        odds = labels.sum() / (~labels).sum()
-        return finetuning.tuned_head(self._model, head, columns, odds), curves
+        return finetuning.tuned_head(self._model, head, columns, odds=labels.sum() / n_others), curves
 
     def _balanced(self, places: np.ndarray) -> np.ndarray:
         return balanced_subset(places, self._labels, self._classes, self._choices["seed"])

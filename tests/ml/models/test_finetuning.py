@@ -98,6 +98,23 @@ def test_an_epoch_shows_every_photo_once_and_the_next_by_another_view() -> None:
     assert all(seen[photo] == {0, 1, 2} for photo in places)
 
 
+def test_others_take_turns_beside_the_photos_of_every_epoch() -> None:
+    targets, places, others = np.eye(60, dtype=np.float32), np.arange(12), np.arange(20, 60)
+    views = [np.column_stack([np.arange(60), np.full(60, number)]).astype(np.float16) for number in range(3)]
+    batches = Batches(views, targets, places, [(1,), (1,)], batch_size=8, seed=0, others=others, n_others=15)
+    shown: list[tuple[int, int]] = []
+    for epoch in range(1, 9):
+        photos = np.concatenate([np.column_stack(batches[index][0]) for index in range(len(batches))]).astype(int)
+        assert len(set(photos[:, 0])) == len(photos) == 12 + 15
+        assert set(places) <= set(photos[:, 0])
+        shown += [(photo, number) for photo, number in photos.tolist() if photo in others]
+        times = np.bincount([photo for photo, _ in shown], minlength=60)[others]
+        assert times.sum() == 15 * epoch
+        assert times.max() - times.min() <= 1
+        batches.on_epoch_end()
+    assert len(set(shown)) == len(shown)  # three times each, by another view
+
+
 @pytest.fixture
 def tuning(images: np.ndarray) -> tuple[keras.Model, finetuning.Halves, keras.Model, LinearHead]:
     backbone = small()
