@@ -240,7 +240,7 @@ def _format(column: str) -> Callable[[Any], str]:
         return "{:,}".format
     if "KID" in column:
         return "{:.3g}".format
-    precise = any(word in column for word in ("AUC", "Brier", "error", "precision"))
+    precise = any(word in column for word in ("AUC", "Brier", "error", "chance", "precision"))
     return lambda value: "" if math.isnan(value) else f"{value:.4f}" if precise else f"{value:.1%}"
 
 

@@ -67,8 +67,9 @@ def exact() -> tuple[keras.Model, keras.Model, LinearHead]:
     return two_devices.tune(devices.default())
 
 
-# Float16 passes over the first steps, until the loss is scaled so that nothing overflows: 3 of these 15.
-@pytest.mark.parametrize(("precision", "most"), [(devices.FLOAT16, 0.5), (devices.BFLOAT16, 0.1)])
+# Float16 passes over the first steps, until the loss is scaled so that nothing overflows: 3 of these 15. Bfloat16 may
+# round a gradient near zero to the other side, and AdamW steps as far by it: 0.004 to 0.14, as the photos are ordered.
+@pytest.mark.parametrize(("precision", "most"), [(devices.FLOAT16, 0.5), (devices.BFLOAT16, 0.2)])
 def test_mixed_precision_gives_nearly_the_same_network_in_float32(
     exact: tuple[keras.Model, keras.Model, LinearHead], precision: str, most: float, tmp_path: Path
 ) -> None:
@@ -85,7 +86,10 @@ def test_mixed_precision_gives_nearly_the_same_network_in_float32(
     assert said.dtype == np.float32
     expected = build_classifier(exact[0], exact[2]).predict_on_batch(two_devices.images())
     np.testing.assert_allclose(said, expected, atol=0.01)
-    np.testing.assert_allclose(head.kernel, exact[2].kernel, atol=0.02 * np.abs(exact[2].kernel).max())
+    # Of a feature that hardly varies, the weight is large, and no more exact than the feature is.
+    spread = exact[0].predict_on_batch(two_devices.images()).std(axis=0)[:, None]
+    weights, exactly = head.kernel * spread, exact[2].kernel * spread
+    np.testing.assert_allclose(weights, exactly, atol=0.02 * np.abs(exactly).max())
     start = two_devices.backbone().get_weights()
     assert two_devices.apart(exact[0].get_weights(), network.get_weights(), start) < most
 

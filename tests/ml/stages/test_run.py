@@ -142,6 +142,9 @@ def test_the_report_stands_alone_and_says_the_outcome(done: Run, tmp_path: Path)
     assert page.count("data:image/webp;base64,") >= 8
     assert "Promoted" in page
     assert "Not finished" not in page
+    metrics = done.results["baseline"].metrics
+    for name in ("cv_ece", "cv_ece_by_chance"):  # two numbers to compare look alike
+        assert f"<td>{metrics[name]:.4f}</td>" in page
     assert done.job.tracker.client.get_run(done.job.parent).info.status == "FINISHED"
 
 
