@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml.analysis.classification import wilson_interval
 from ml.analysis.selection import (
     NOT_WORSE_MARGIN,
     PairedComparison,
@@ -72,6 +73,13 @@ def test_a_clear_winner_keeps_its_accuracy_and_the_interval_holds_it():
     assert result == selected_accuracy({"poor": poor, "good": good}, labels, groups, seed=0)
 
 
+def test_a_winner_without_mistakes_may_still_make_some():
+    labels, groups = labels_and_groups(40, 200)
+    result = selected_accuracy({"right": np.ones(240, bool)}, labels, groups, seed=0)
+    assert result.accuracy == result.high == 1
+    assert result.low == pytest.approx(0.954, abs=0.001)  # Wilson's, of 80 in 80
+
+
 def test_the_choice_inside_the_resamples_prefers_the_simple_as_the_real_one_does():
     labels, groups = labels_and_groups()
     rng = np.random.default_rng(0)
@@ -91,9 +99,10 @@ def test_near_duplicates_are_never_on_both_sides_of_a_resample():
     labels, groups = labels_and_groups(20, 20, pairs=20)
     half = {"knows one of each pair": np.arange(40) % 2 == 0}
     result = selected_accuracy(half, labels, groups, seed=0)
-    assert (result.low, result.high) == (0.5, 0.5)
+    assert (result.low, result.high) == pytest.approx(wilson_interval(20, 40))  # all resamples score 0.5
     apart = selected_accuracy(half, labels, np.arange(40), seed=0)
-    assert apart.low < 0.5 < apart.high
+    assert apart.low < result.low
+    assert result.high < apart.high
 
 
 def test_selected_accuracy_needs_something_to_leave_out():
