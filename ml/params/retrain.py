@@ -59,7 +59,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
             "augment_copies": [5, 10, 20],
             "class_epochs": 8,
             "backbones": ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"],
-            "finetune_epochs": 12,
+            "finetune_epochs": 8,
         },
         "thorough": {
             "tune_mode": "nested",
@@ -190,7 +190,8 @@ class RetrainParams(Params):
         le=200,
         title="Fine-tuning: epochs",
         description="Passes over the photos of the animal, each with six times as many of the others, which take "
-        f"turns; in them the top of the best pretrained network is trained too. 0: none. {AS_PRESET}",
+        "turns; in them the top of the best pretrained network is trained too. It is trained twice, and the weights "
+        f"are averaged. 0: none. {AS_PRESET}",
         json_schema_extra=PRETRAINED,
     )
     require_approval: bool = Field(

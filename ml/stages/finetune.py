@@ -33,6 +33,7 @@ from ml.tracking import StageRun
 STAGE = "finetune"
 HOW = {
     "views": 3,
+    "trainings": 2,
     "others": 6,
     "batch_size": 32,
     "learning_rate": 5e-4,
@@ -40,7 +41,8 @@ HOW = {
     "label_smoothing": 0.1,
     "dropout": 0.3,
 }
-"""Of these, `others` is how many photos of other animals an epoch shows for each of this animal; they take turns."""
+"""Of these, `trainings` is how many there are whose weights are averaged, and `others` how many photos of other animals
+an epoch shows for each of this animal; they take turns."""
 
 CHUNK = 64
 
@@ -131,32 +133,49 @@ class _Tuning:
     def fit(self, places: np.ndarray, watched: np.ndarray | None = None) -> tuple[LinearHead, dict[str, list[float]]]:
         """Train on photos `places`; return the head on the tuned features, and the curves.
 
-        The curves of the photos `watched` are drawn, nothing more.
+        Several trainings begin alike, see the photos in other orders, and end in the average of their weights: one
+        network that is better than each (model soups: Wortsman et al. 2022). The curves are the means of theirs, those
+        of the photos `watched` are drawn, nothing more.
         """
         choices = self._choices
         if choices["negatives"] == "balanced":
             places = self._balanced(places)
         groups = np.unique(self._rows.group.to_numpy(str)[places], return_inverse=True)[1]
-        frozen, labels = self._features[places], self._labels[places]
-        head = fit_head(frozen, self._classes[places], labels, groups)
+        labels = self._labels[places]
+        head = fit_head(self._features[places], self._classes[places], labels, groups)
         columns = np.searchsorted(self._names, head.classes)
-        self._beginning.restore()
-        finetuning.start(self._model, head, columns, frozen)
-        several = self._model.distribute_strategy.num_replicas_in_sync
         n_others = min((~labels).sum(), choices["others"] * labels.sum())
+
+        trainings = []
+        for number in progress.each("training", range(choices["trainings"])):
+            self._beginning.restore()
+            finetuning.start(self._model, head, columns, self._features[places])
+            history = self._train(places, n_others, choices["seed"] + number, watched)
+            trainings.append((self._model.get_weights(), history))
+        weights, histories = zip(*trainings, strict=True)
+        self._model.set_weights([np.mean(same, axis=0) for same in zip(*weights, strict=True)])
+        finetuning.hand_over(self._model, self._upper)
+        curves = {name: np.mean([one[name] for one in histories], axis=0).tolist() for name in histories[0]}
+        return finetuning.tuned_head(self._model, head, columns, odds=labels.sum() / n_others), curves
+
+    def _train(
+        self, places: np.ndarray, n_others: int, seed: int, watched: np.ndarray | None
+    ) -> dict[str, list[float]]:
+        choices, is_animal = self._choices, self._labels[places]
+        several = self._model.distribute_strategy.num_replicas_in_sync
         batches = Batches(
             self._views,
             self._targets,
-            places[labels],
+            places[is_animal],
             self._shapes,
             choices["batch_size"],
-            choices["seed"],
+            seed,
             multiple=several,
-            others=places[~labels],
+            others=places[~is_animal],
             n_others=n_others,
         )
-        keras.utils.set_random_seed(choices["seed"])
-        history = self._model.fit(
+        keras.utils.set_random_seed(seed)
+        fitted = self._model.fit(
             batches,
             epochs=choices["epochs"],
             validation_data=None if watched is None else self._watched(watched[: len(watched) // several * several]),
@@ -167,9 +186,8 @@ class _Tuning:
             ],
             verbose=0,
         )
-        finetuning.hand_over(self._model, self._upper)
-        curves = {name: [float(value) for value in values] for name, values in history.history.items()}
-        return finetuning.tuned_head(self._model, head, columns, odds=labels.sum() / n_others), curves
+        history: dict[str, list[float]] = fitted.history
+        return history
 
     def _balanced(self, places: np.ndarray) -> np.ndarray:
         return balanced_subset(places, self._labels, self._classes, self._choices["seed"])

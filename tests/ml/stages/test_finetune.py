@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -92,6 +93,26 @@ def test_no_photo_passes_the_lower_half_twice(done: Tuned, tmp_path: Path) -> No
     network.save(tmp_path / "tuned.keras")
     loaded = keras.models.load_model(tmp_path / "tuned.keras", safe_mode=True)
     np.testing.assert_allclose(final.predict(loaded, done.job.dataset, indices, padding), said, atol=1e-5)
+
+
+def test_trainings_end_in_the_average_of_their_weights(done: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, ends = finetune._Tuning._train, []
+
+    def watched(self: finetune._Tuning, *told: Any) -> dict[str, list[float]]:
+        history = train(self, *told)
+        ends.append((self._model.get_weights(), history))
+        return history
+
+    monkeypatch.setattr(finetune._Tuning, "_train", watched)
+    (candidate,) = done.tuned.candidates
+    tuning = finetune._Tuning(done.job, candidate.settings)
+    _, curves = tuning.fit(np.arange(len(done.job.dataset.training)))
+
+    (first, said), (second, also_said) = ends
+    kernels = [weights[-2] for weights in (first, second, tuning._model.get_weights())]
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+    np.testing.assert_allclose(kernels[2], (kernels[0] + kernels[1]) / 2, atol=1e-6)
+    assert curves["loss"] == pytest.approx(np.mean([said["loss"], also_said["loss"]], axis=0))
 
 
 def test_a_fold_is_balanced_by_what_the_others_say() -> None:
