@@ -1,5 +1,6 @@
 """What the Menagerie page shows, as values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -7,18 +8,22 @@ from typing import NamedTuple
 from menagerie.store import Run
 from ml.progress import Progress
 
+CROSS_VALIDATED = ("cv_accuracy_mean", "cv_accuracy_low", "cv_accuracy_high")
+CORRECTED = ("selected_accuracy", "selected_accuracy_low", "selected_accuracy_high")
+"""The metrics of an accuracy, and of that which is corrected for the choice among candidates."""
+
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Cross-validated accuracy with its 95 % interval, from 0 to 1."""
+    """An accuracy with its 95 % interval, from 0 to 1."""
 
     mean: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, run: Run) -> "Accuracy | None":
-        numbers = [run.metrics.get(f"cv_accuracy_{name}") for name in ("mean", "low", "high")]
+    def of(cls, run: Run, names: Sequence[str] = CROSS_VALIDATED) -> "Accuracy | None":
+        numbers = [run.metrics.get(name) for name in names]
         return None if None in numbers else cls(*numbers)  # type: ignore[arg-type]
 
 
@@ -35,6 +40,10 @@ class Champion:
     @property
     def accuracy(self) -> Accuracy | None:
         return Accuracy.of(self.run) if self.run else None
+
+    @property
+    def expected(self) -> Accuracy | None:
+        return Accuracy.of(self.run, CORRECTED) if self.run else None
 
 
 @dataclass(frozen=True)
