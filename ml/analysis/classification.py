@@ -56,6 +56,11 @@ def balanced_draws(
     return [np.sort(np.concatenate([draw_evenly(side, classes, n, rng) for side in sides])) for _ in range(draws)]
 
 
+def draw_size(n_positives: float, n_negatives: float) -> int:
+    """How many photos one balanced draw has: all of the rarer side, and as many of the other."""
+    return 2 * int(min(n_positives, n_negatives))
+
+
 def balanced_subset(candidates: IntArray, labels: BoolArray, classes: StrArray, seed: int) -> IntArray:
     """One balanced draw of the photos `candidates`, indices into `labels` and `classes`: what a fold trains on."""
     (chosen,) = balanced_draws(labels[candidates], classes[candidates], seed, draws=1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ml.analysis.classification import wilson_interval
+from ml.analysis.classification import draw_size, wilson_interval
 from ml.errors import DataError
 
 BoolArray = npt.NDArray[np.bool_]
@@ -84,7 +84,7 @@ def selected_accuracy(
             f"the choice among candidates. Received: {labels.sum()} positives and {(~labels).sum()} "
             f"negatives in {len(np.unique(groups))} groups; add photos."
         )
-    accuracy, n = float(scores.mean()), 2 * min(labels.sum(), (~labels).sum())
+    accuracy, n = float(scores.mean()), draw_size(labels.sum(), (~labels).sum())
     lows, highs = zip(np.quantile(scores, INTERVAL), wilson_interval(accuracy * n, n), strict=True)
     return SelectedAccuracy(accuracy, float(min(lows)), float(max(highs)))
 

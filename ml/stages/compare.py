@@ -47,7 +47,7 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
         costs = {candidate.name: candidate.complexity for candidate, _ in proposed}
         scores = {candidate.name: candidate.accuracy for candidate, _ in proposed}
         metrics = {candidate.name: _with_course(result, candidate) for candidate, result in proposed}
-        n = 2 * min(labels.sum(), (~labels).sum())
+        n = classification.draw_size(labels.sum(), (~labels).sum())
         errors = {name: classification.accuracy_standard_error(scores[name], n) for name in names}
         chosen = selection.one_standard_error(
             [scores[name] for name in names], [errors[name] for name in names], [costs[name] for name in names]

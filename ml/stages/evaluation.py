@@ -103,7 +103,7 @@ def out_of_fold(dataset: Dataset, probabilities: np.ndarray) -> pd.DataFrame:
 
 def sentence(metrics: dict[str, float]) -> str:
     """Return the accuracy with its interval and the numbers of photos, in words."""
-    one_draw = 2 * min(metrics["n_positives"], metrics["n_photos"] - metrics["n_positives"])
+    one_draw = classification.draw_size(metrics["n_positives"], metrics["n_photos"] - metrics["n_positives"])
     accuracy, low, high = (metrics[f"cv_accuracy_{name}"] for name in ("mean", "low", "high"))
     return (
         f"accuracy {accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {one_draw:.0f} photos a balanced draw), "

@@ -141,15 +141,15 @@ class _Tuning:
         if choices["negatives"] == "balanced":
             places = self._balanced(places)
         groups = np.unique(self._rows.group.to_numpy(str)[places], return_inverse=True)[1]
-        labels = self._labels[places]
-        head = fit_head(self._features[places], self._classes[places], labels, groups)
+        frozen, labels = self._features[places], self._labels[places]
+        head = fit_head(frozen, self._classes[places], labels, groups)
         columns = np.searchsorted(self._names, head.classes)
         n_others = min((~labels).sum(), choices["others"] * labels.sum())
 
         trainings = []
         for number in progress.each("training", range(choices["trainings"])):
             self._beginning.restore()
-            finetuning.start(self._model, head, columns, self._features[places])
+            finetuning.start(self._model, head, columns, frozen)
             history = self._train(places, n_others, choices["seed"] + number, watched)
             trainings.append((self._model.get_weights(), history))
         weights, histories = zip(*trainings, strict=True)
@@ -217,7 +217,8 @@ def _best(results: Sequence[StageResult]) -> Candidate:
         )
     errors = [
         classification.accuracy_standard_error(
-            candidate.accuracy, 2 * min(metrics["n_positives"], metrics["n_photos"] - metrics["n_positives"])
+            candidate.accuracy,
+            classification.draw_size(metrics["n_positives"], metrics["n_photos"] - metrics["n_positives"]),
         )
         for candidate, metrics in proposed
     ]

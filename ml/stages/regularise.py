@@ -63,7 +63,7 @@ def run(job: Job, tuned: StageResult) -> StageResult:
             stage.child(name, numbers, _mean_curves(folds), switched)
         table = pd.DataFrame(rows)
         stage.table(TABLE, table)
-        n = 2 * min(bench.labels.sum(), (1 - bench.labels).sum())
+        n = classification.draw_size(bench.labels.sum(), (1 - bench.labels).sum())
         stage.figure(TABLE, figures.regularisations(table, job.animal, n))
         best = max(rows, key=lambda row: row["cv_accuracy_mean"])
         summary = (
