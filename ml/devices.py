@@ -1,12 +1,14 @@
-"""What trains: the GPUs of this machine that are given, in the precision that suits them; without a GPU, the CPU.
+"""What trains: the GPUs of this machine that are given, without a GPU the CPU, each in the precision that suits it.
 
 Several GPUs train one network by `tf.distribute`: each has a copy of it and takes an equal part of every batch, and the
 copies change alike. The batch, and so what is learnt, stays the same.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import keras
@@ -16,6 +18,8 @@ import tensorflow as tf
 FLOAT32, FLOAT16, BFLOAT16 = "float32", "mixed_float16", "mixed_bfloat16"
 OLD = (0, 0)
 """The compute capability of what has none."""
+CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
+"""What Linux calls a processor's instructions for bfloat16 that oneDNN makes use of."""
 Batch = TypeVar("Batch")
 
 log = logging.getLogger(__name__)
@@ -43,14 +47,16 @@ class Devices(NamedTuple):
         finally:
             keras.config.set_dtype_policy(before)
 
+    def unscaled(self) -> "Devices":
+        """Return the same for a training that doesn't scale its loss, as float16 needs."""
+        return self._replace(precision=FLOAT32) if self.precision == FLOAT16 else self
+
     def copy(self, network: keras.Model) -> keras.Model:
         """Return a copy on these devices, with weights of its own; where it would be no other, the network itself."""
         if self.precision == FLOAT32 and self.strategy.num_replicas_in_sync == 1:
             return network
         with self.scope():
-            twin = keras.models.clone_model(network, clone_function=_in_this_scope)
-            twin.set_weights(network.get_weights())
-        return twin
+            return copied(network)
 
 
 def default() -> Devices:
@@ -65,9 +71,10 @@ def given(gpus: int | None, rows: int) -> Devices:
     """
     here = tf.config.list_physical_devices("GPU")
     here = here[: sharing(min(len(here), gpus or len(here)), rows)]
+    if not here:
+        return Devices(tf.distribute.get_strategy(), precision_of_cpu())
     chosen = precision([tf.config.experimental.get_device_details(gpu).get("compute_capability", OLD) for gpu in here])
-    if here:
-        log.info("trains on %d GPU%s, %s", len(here), "s" * (len(here) > 1), chosen)
+    log.info("trains on %d GPU%s, %s", len(here), "s" * (len(here) > 1), chosen)
     if len(here) < 2:
         return Devices(tf.distribute.get_strategy(), chosen)
     return Devices(tf.distribute.MirroredStrategy([f"GPU:{place}" for place in range(len(here))]), chosen)
@@ -90,6 +97,20 @@ def precision(capabilities: Sequence[tuple[int, int]]) -> str:
     return FLOAT32
 
 
+def precision_of_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return bfloat16 if oneDNN may multiply in it (see `ml.environment`), and this processor can."""
+    if os.environ.get("TF_SET_ONEDNN_FPMATH_MODE") != "BF16" or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        return FLOAT32
+    return BFLOAT16 if cpuinfo.exists() and CPU_FLAGS & set(cpuinfo.read_text().split()) else FLOAT32
+
+
+def copied(network: keras.Model) -> keras.Model:
+    """Return a copy with weights of its own, of the precision and on the devices in whose scope this is called."""
+    twin = keras.models.clone_model(network, clone_function=_in_this_scope)
+    twin.set_weights(network.get_weights())
+    return twin
+
+
 def dealt(batch: Batch, strategy: tf.distribute.Strategy) -> Batch:
     """Give each device its part of a batch: of arrays an equal share of the rows, of single numbers the same."""
     n = strategy.num_replicas_in_sync
@@ -110,5 +131,32 @@ def together() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+class StridedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """Keras's own, frozen, whose way back is in float32.
+
+    OneDNN has none in bfloat16 through strides of a depthwise convolution: TensorFlow's own takes ten times as long.
+    """
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        kernel, shape = tf.convert_to_tensor(self.kernel), tf.shape(x)
+        how = (1, *self.strides, 1), self.padding.upper()
+
+        @tf.custom_gradient
+        def convolved(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            def back(gradient: tf.Tensor) -> tf.Tensor:
+                exact = (tf.cast(part, FLOAT32) for part in (kernel, gradient))
+                return tf.cast(tf.nn.depthwise_conv2d_backprop_input(shape, *exact, *how), x.dtype)
+
+            return tf.nn.depthwise_conv2d(x, kernel, *how), back
+
+        return self.activation(convolved(x) + self.bias if self.use_bias else convolved(x))
+
+
 def _in_this_scope(layer: keras.Layer) -> keras.Layer:
-    return type(layer).from_config({name: value for name, value in layer.get_config().items() if name != "dtype"})
+    config = {name: value for name, value in layer.get_config().items() if name != "dtype"}
+    if isinstance(layer, keras.layers.Rescaling):  # of pictures, which have more digits than bfloat16
+        return type(layer).from_config(config | {"dtype": FLOAT32})
+    strided = isinstance(layer, keras.layers.DepthwiseConv2D) and max(layer.strides) > 1
+    if strided and keras.config.dtype_policy().compute_dtype == "bfloat16":
+        return StridedDepthwiseConv2D.from_config(config)
+    return type(layer).from_config(config)

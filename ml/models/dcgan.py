@@ -74,7 +74,8 @@ def _build_generator(size: int, width: int) -> keras.Model:
         channels //= 2
         x = layers.Conv2DTranspose(channels, 5, 2, padding="same", use_bias=False)(x)
         x = layers.ReLU()(_normalised(x))
-    return keras.Model(latents, layers.Conv2DTranspose(3, 5, 2, padding="same", activation="tanh")(x), name="generator")
+    x = layers.Conv2DTranspose(3, 5, 2, padding="same", activation="tanh", dtype=devices.FLOAT32)(x)
+    return keras.Model(latents, x, name="generator")
 
 
 def _build_discriminator(size: int, width: int) -> keras.Model:
@@ -83,7 +84,7 @@ def _build_discriminator(size: int, width: int) -> keras.Model:
     while x.shape[1] > 4:
         x = layers.Conv2D(2 * x.shape[-1], 5, 2, padding="same", use_bias=False)(x)
         x = layers.LeakyReLU(0.2)(_normalised(x))
-    return keras.Model(pictures, layers.Dense(1)(layers.Flatten()(x)), name="discriminator")
+    return keras.Model(pictures, layers.Dense(1, dtype=devices.FLOAT32)(layers.Flatten()(x)), name="discriminator")
 
 
 def _normalised(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ml import devices
 from ml.devices import Devices
 from ml.errors import ParameterError
+from ml.models.fused import FusedAdamW
 from ml.models.head import LinearHead
 
 Floats = NDArray[np.floating]
@@ -167,7 +168,7 @@ def build_tuner(
         features = layers.Dropout(dropout, seed=seed, **exact)(standard(upper.output))
         model = keras.Model(upper.inputs, layers.Dense(n_classes, name=CLASSES, **exact)(features), name="tuner")
         model.compile(
-            keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay),
+            FusedAdamW(learning_rate, weight_decay=weight_decay),
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing),
             metrics=["accuracy"],
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ml import devices
 from ml.models import projected
+from ml.models.fused import FusedAdam
 from ml.models.gan import CHUNK, GAN, LATENT, Batch, Floats, Pictures, build_generator, draw_signed, window
 
 HALF = 8
@@ -53,14 +54,16 @@ class IMLE(GAN):
         self.seen = seen
         self.discriminator = projected.build_discriminator([x.shape[1:] for x in pyramid.outputs], seed)
         self._scales = [1.0] * len(pyramid.outputs)
-        self._pyramid = lambda pictures: [x / scale for x, scale in zip(pyramid(pictures), self._scales, strict=True)]
+        self._pyramid = lambda pictures: [
+            tf.cast(x, devices.FLOAT32) / scale for x, scale in zip(pyramid(pictures), self._scales, strict=True)
+        ]
         self._look = tf.function(self._seen, reduce_retracing=True)
         first = self._features(window(crops, size, np.random.default_rng(seed)))
         self._scales = [float(x.std()) for x in first]
         self._look = tf.function(self._seen, reduce_retracing=True)  # the scales are constants in it
         self._matched: dict[str, Any] = {}
-        self._generator_optimizer = keras.optimizers.Adam(RATES[0], 0.5, 0.99)
-        self._discriminator_optimizer = keras.optimizers.Adam(RATES[1], 0.5, 0.99)
+        self._generator_optimizer = FusedAdam(RATES[0], 0.5, 0.99)
+        self._discriminator_optimizer = FusedAdam(RATES[1], 0.5, 0.99)
         self._generator_optimizer.build(self.generator.trainable_variables)
         self._discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.compile(None, jit_compile=False)

@@ -13,6 +13,8 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
+from ml import devices
+from ml.devices import FLOAT32
 from ml.models.backbones import build_backbone
 
 BACKBONE = "EfficientNetLite0"
@@ -32,9 +34,10 @@ Floats = NDArray[np.float32]
 def build_pyramid(size: int) -> keras.Model:
     """Return pictures [N, size, size, 3] from -1 to 1 -> the four maps of `BLOCKS`, fine to coarse; frozen."""
     backbone = build_backbone(BACKBONE)
-    maps = keras.Model(backbone.input, [backbone.get_layer(f"block_{block}").output for block in BLOCKS])
+    blocks = [backbone.get_layer(f"block_{block}").output for block in BLOCKS]
+    maps = devices.copied(keras.Model(backbone.input, blocks))
     pictures = layers.Input((size, size, 3))
-    seen = maps(layers.Rescaling(127.5, offset=127.5)(pictures))
+    seen = maps(layers.Rescaling(127.5, offset=127.5, dtype=FLOAT32)(pictures))
     return keras.Model(pictures, seen, name="pyramid", trainable=False)
 
 
@@ -110,7 +113,8 @@ def _random(seed: int) -> keras.Initializer:
 def _head(x: keras.KerasTensor) -> keras.KerasTensor:
     while x.shape[1] > 4:
         x = layers.LeakyReLU(0.2)(SpectralConv2D(HEAD, 4 if x.shape[1] > 8 else 3, 2, padding="same")(x))
-    return SpectralConv2D(1, min(4, x.shape[1]), padding="valid")(x)
+    logits = SpectralConv2D(1, min(4, x.shape[1]), padding="valid")(x)
+    return layers.Activation("linear", dtype=FLOAT32)(logits)
 
 
 class SpectralConv2D(layers.Conv2D):
@@ -118,14 +122,16 @@ class SpectralConv2D(layers.Conv2D):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
-        self.direction = self.add_weight(shape=(1, self.filters), initializer="random_normal", trainable=False)
+        self.direction = self.add_weight(
+            shape=(1, self.filters), initializer="random_normal", trainable=False, autocast=False
+        )
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        matrix = tf.reshape(self.kernel, (-1, self.filters))
+        matrix = tf.reshape(tf.cast(self.kernel, FLOAT32), (-1, self.filters))
         fixed = tf.stop_gradient(matrix)
         left = tf.nn.l2_normalize(tf.matmul(self.direction, fixed, transpose_b=True))
         right = tf.nn.l2_normalize(tf.matmul(left, fixed))
         self.direction.assign(right)
         norm = tf.reduce_sum(tf.matmul(left, matrix) * right)
-        x = tf.nn.conv2d(x, self.kernel / norm, self.strides, self.padding.upper())
+        x = tf.nn.conv2d(x, self.kernel / tf.cast(norm, x.dtype), self.strides, self.padding.upper())
         return x + self.bias

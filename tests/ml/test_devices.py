@@ -57,6 +57,51 @@ def test_the_precision_is_what_the_gpus_are_fast_in(capabilities: list[tuple[int
     assert devices.precision(capabilities) == expected
 
 
+@pytest.mark.parametrize(
+    ("flags", "mode", "expected"),
+    [
+        ("avx2 avx512f", "BF16", "float32"),
+        ("avx512f avx512_bf16", "BF16", "mixed_bfloat16"),
+        ("avx512f amx_bf16 amx_tile", "BF16", "mixed_bfloat16"),
+        ("avx512f amx_bf16 amx_tile", "", "float32"),
+    ],
+)
+def test_a_processor_that_multiplies_in_bfloat16_may_be_told_to(
+    flags: str, mode: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags} sse\n")
+    monkeypatch.setenv("TF_SET_ONEDNN_FPMATH_MODE", mode)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    assert devices.precision_of_cpu(tmp_path / "cpuinfo") == expected
+    assert devices.precision_of_cpu(tmp_path / "no such file") == "float32"
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert devices.precision_of_cpu(tmp_path / "cpuinfo") == "float32"
+
+
+@pytest.mark.parametrize(("side", "size", "padding"), [(8, 3, "same"), (7, 5, "same"), (9, 3, "valid")])
+def test_a_copy_in_bfloat16_has_the_gradients_of_strided_depthwise_convolutions(
+    side: int, size: int, padding: str
+) -> None:
+    keras.utils.set_random_seed(0)
+    pictures = keras.Input((side, side, 3))
+    scaled = keras.layers.Rescaling(1 / 128, offset=-1)(pictures)
+    network = keras.Model(pictures, keras.layers.DepthwiseConv2D(size, 2, padding, activation="relu6")(scaled))
+    with Devices(tf.distribute.get_strategy(), devices.BFLOAT16).scope():
+        low = devices.copied(network)
+    assert low.output.dtype == "bfloat16"
+
+    x = tf.constant(np.random.default_rng(0).uniform(0, 255, (4, side, side, 3)), tf.float32)
+    gradients = []
+    for one in (network, low):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            drawn = tf.cast(one(x), tf.float32)
+            total = tf.reduce_sum(drawn**2)
+        gradients.append((drawn, tape.gradient(total, x)))
+    for exact, rough in zip(*gradients, strict=True):
+        np.testing.assert_allclose(rough, exact, atol=0.02 * np.abs(exact).max())
+
+
 def test_a_gpu_lends_memory_as_it_is_needed(tmp_path: Path) -> None:
     chosen = settings.read({"MENAGERIE_HOME": str(tmp_path)})
     assert environment(chosen)["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"

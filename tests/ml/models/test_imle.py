@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+import tensorflow as tf
+import two_devices
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml import devices
+from ml.devices import Devices
 from ml.models import imle
 from ml.models.imle import IMLE, greedy_matching
 
@@ -79,6 +83,23 @@ def test_the_learning_rates_go_down_to_nothing_at_the_end(model: IMLE) -> None:
     moves = [moved(spent) for spent in (0.9, 1.0)]
     assert moves[0] > 0
     assert moves[1] == 0
+
+
+def test_in_bfloat16_it_learns_the_same_and_averages_in_float32(
+    crops: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"CANDIDATES": 32, "RAMP": (0, 2)}.items():
+        monkeypatch.setattr(imle, name, value)
+    monkeypatch.setattr(imle.projected, "build_pyramid", two_devices.pyramid)
+    losses = {}
+    for precision in (devices.FLOAT32, devices.BFLOAT16):
+        with Devices(tf.distribute.get_strategy(), precision).scope():
+            model = IMLE(crops, SIZE, 0, WIDTH)
+        losses[precision] = [model.train(step) for step in range(3)]
+        assert model.generator.layers[-2].compute_dtype == precision.removeprefix("mixed_")
+        assert {layer.dtype_policy.name for layer in model.averaged.layers} == {"float32"}
+    for exact, rough in zip(*losses.values(), strict=True):
+        assert rough == pytest.approx(exact, rel=0.1, abs=0.02)
 
 
 @given(st.integers(1, 6), st.integers(0, 4), st.integers(0, 99))
