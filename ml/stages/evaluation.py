@@ -106,7 +106,7 @@ def sentence(metrics: dict[str, float]) -> str:
     one_draw = classification.draw_size(metrics["n_positives"], metrics["n_photos"] - metrics["n_positives"])
     accuracy, low, high = (metrics[f"cv_accuracy_{name}"] for name in ("mean", "low", "high"))
     return (
-        f"accuracy {accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {one_draw:.0f} photos a balanced draw), "
+        f"accuracy {accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {one_draw:,.0f} photos a balanced draw), "
         f"ROC-AUC {metrics['cv_all_roc_auc']:.4f} on all {metrics['n_photos']:,.0f} photos"
     )
 
