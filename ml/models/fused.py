@@ -19,8 +19,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return x
 
 
-class _OnePass(keras.optimizers.Adam):
-    """On several devices Keras's own."""
+class FusedAdam(keras.optimizers.Adam):
+    """Adam (Kingma & Ba 2015) in one pass over each weight; on several devices Keras's own."""
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         if devices.together() > 1:
@@ -42,9 +42,5 @@ class _OnePass(keras.optimizers.Adam):
         )
 
 
-class FusedAdam(_OnePass):
-    """Adam (Kingma & Ba 2015) in one pass over each weight."""
-
-
-class FusedAdamW(_OnePass, keras.optimizers.AdamW):
+class FusedAdamW(FusedAdam, keras.optimizers.AdamW):
     """AdamW (Loshchilov & Hutter 2019) in two."""

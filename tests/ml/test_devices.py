@@ -29,6 +29,18 @@ def test_without_a_gpu_a_network_is_trained_as_it_is() -> None:
         assert chosen.copy(network) is network
 
 
+def test_without_a_gpu_the_precision_is_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "precision_of_cpu", lambda: devices.BFLOAT16)
+    assert devices.given(None, rows=8).precision == devices.BFLOAT16
+
+
+def test_float16_is_for_trainings_that_scale_their_loss() -> None:
+    strategy = tf.distribute.get_strategy()
+    kept = {before: Devices(strategy, before).unscaled().precision for before in ("float32", "mixed_bfloat16")}
+    assert all(before == after for before, after in kept.items())
+    assert Devices(strategy, devices.FLOAT16).unscaled().precision == devices.FLOAT32
+
+
 @given(st.integers(1, 12), st.integers(1, 64))
 def test_every_device_gets_as_many_rows(n: int, rows: int) -> None:
     chosen = devices.sharing(n, rows)
