@@ -149,7 +149,8 @@ class StridedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
             return tf.nn.depthwise_conv2d(x, kernel, *how), back
 
-        return self.activation(convolved(x) + self.bias if self.use_bias else convolved(x))
+        x = convolved(x)
+        return self.activation(x + self.bias if self.use_bias else x)
 
 
 def _in_this_scope(layer: keras.Layer) -> keras.Layer:

@@ -117,7 +117,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "TF_NUM_INTEROP_THREADS": threads,
         # oneDNN's convolutions take half the time. Without being told, TensorFlow keeps them for newer processors.
         "TF_ENABLE_ONEDNN_OPTS": "1",
-        # Convolutions multiply in bfloat16, and add in float32, on processors that have instructions for it.
+        # Convolutions multiply in bfloat16, and add in float32, on processors that have instructions for it; trainings
+        # for which it pays are in mixed precision there (`ml.devices`).
         "TF_SET_ONEDNN_FPMATH_MODE": "BF16",
     }
     variables = {
