@@ -1,10 +1,10 @@
-"""The GAN's training: it survives being killed, and gives the weights that came nearest to photos it never saw."""
+"""The GAN's training: it survives being killed, and gives the last weights that are as near as any to unseen photos."""
 
 import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,6 +58,7 @@ class Done:
     step: int = 0
     seconds: float = 0.0
     best_step: int = 0
+    """As of `chosen`."""
     points: list[dict[str, float]] = field(default_factory=list)
     """What each look found, by its name as a metric."""
 
@@ -152,9 +153,9 @@ def train(
         point = {name: float(np.mean([loss[name] for loss in losses if name in loss])) for name in losses[-1]}
         point |= {"kid": distance.value, "kid_low": distance.low, "kid_high": distance.high}
         point["pictures_per_second"] = pictures / max(done.seconds - before, 1e-9)
-        if not done.points or distance.value < min(earlier["kid"] for earlier in done.points):
-            best, done.best_step = model.averaged.get_weights(), done.step
         done.points.append({"step": done.step, **point})
+        if chosen(done.points) == done.step:
+            best, done.best_step = model.averaged.get_weights(), done.step
         with replacing(_samples(checkpoints, done.step)) as aside:
             Image.fromarray(generated.tiles(drawn[:SHOWN], COLUMNS)).save(aside)
         report(point, done.step, _samples(checkpoints, done.step))
@@ -165,6 +166,17 @@ def train(
         _save(checkpoints, model, done, best)
     model.averaged.set_weights(best)
     return done
+
+
+def chosen(points: Sequence[Mapping[str, float]]) -> float:
+    """Return the step of the last look whose KID is within about one standard error (half the way to the bound of its
+    interval) of the lowest.
+
+    On few photos KID hardly tells one late look from another, and what was trained for longer is more diverse.
+    """
+    lowest = min(points, key=lambda point: point["kid"])
+    as_good = (lowest["kid"] + lowest["kid_high"]) / 2
+    return max(point["step"] for point in points if point["kid"] <= as_good)
 
 
 def _restored(checkpoints: Path, model: GAN) -> tuple[Done, list[np.ndarray]]:

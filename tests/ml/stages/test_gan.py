@@ -89,7 +89,8 @@ def test_samples_become_a_film_and_numbers_become_curves(trained: tuple[GanJob, 
     assert {"samples", "samples_over_time", "gan_curves"} <= job.tracker.pictures(result.run_id).keys()
     history = job.tracker.client.get_metric_history(result.run_id, "training/kid")
     assert [point.step for point in history] == [2, 4]
-    assert min(point.value for point in history) == pytest.approx(result.metrics["kid"])
+    kept = {point.step: point.value for point in history}[int(result.metrics["best_step"])]
+    assert kept == pytest.approx(result.metrics["kid"])
 
 
 def test_the_same_training_is_not_done_twice(trained: tuple[GanJob, StageResult], world: World) -> None:
@@ -132,6 +133,16 @@ def test_a_torn_checkpoint_is_not_used(tmp_path: Path, caplog: pytest.LogCapture
         aside.write_bytes(whole[: len(whole) // 2])
     np.testing.assert_array_equal(train_small(tmp_path, 4), drawn)
     assert "is damaged" in caplog.text
+
+
+def test_the_last_of_those_that_are_as_good_is_kept() -> None:
+    def looks(*kids: float) -> list[dict[str, float]]:
+        return [{"step": 100 * place, "kid": kid, "kid_high": kid + 4} for place, kid in enumerate(kids, 1)]
+
+    assert gan.chosen(looks(90, 6, 5, 6.9)) == 400, "no worse than noise"
+    assert gan.chosen(looks(90, 6, 5, 7.1)) == 300, "torn up late"
+    assert gan.chosen(looks(7.1, 90, 5)) == 300
+    assert gan.chosen(looks(6, 5.5, 90)) == 200
 
 
 def test_a_budget_ends_with_what_is_spent_first() -> None:
