@@ -93,7 +93,7 @@ def test_what_may_be_left_empty_is_so_in_the_form() -> None:
 
 
 def test_a_gan_ends_with_the_minutes_or_the_steps_or_when_the_preset_says() -> None:
-    assert (GanParams().settled().minutes, GanParams().settled().pictures) == (15, 1000)
+    assert (GanParams().settled().minutes, GanParams().settled().pictures) == (20, 1000)
     assert GanParams(preset="quick", size=32).settled().minutes == 1
     assert GanParams(preset="quick", minutes=7, pictures=30).settled() == GanParams(
         preset="quick", minutes=7, pictures=30
