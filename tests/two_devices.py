@@ -127,7 +127,8 @@ def main() -> None:
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     two = Devices(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-    imle.CANDIDATES, imle.RAMP, imle.ROUND, imle.projected.build_pyramid = 32, (0, 2), 3, pyramid
+    # Photos are matched once, at the start: after a step, a rounding may match one to another latent.
+    imle.CANDIDATES, imle.RAMP, imle.projected.build_pyramid = 32, (0, 2), pyramid
     crops = np.random.default_rng(0).integers(0, 256, (6, 38, 38, 3), np.uint8)
     found = {
         "finetune": tuned_apart(two),
