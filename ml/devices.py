@@ -153,11 +153,25 @@ class StridedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         return self.activation(x + self.bias if self.use_bias else x)
 
 
+@tf.custom_gradient
+def relu6(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """TensorFlow's, whose way back is compiled: in bfloat16 on CPUs that takes a third of the time."""
+    y = tf.nn.relu6(x)
+    return y, lambda gradient: _where_it_changes(y, gradient)
+
+
+@tf.function(jit_compile=True)
+def _where_it_changes(y: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    return tf.where((y > 0) & (y < 6), gradient, tf.zeros_like(gradient))
+
+
 def _in_this_scope(layer: keras.Layer) -> keras.Layer:
     config = {name: value for name, value in layer.get_config().items() if name != "dtype"}
     if isinstance(layer, keras.layers.Rescaling):  # of pictures, which have more digits than bfloat16
         return type(layer).from_config(config | {"dtype": FLOAT32})
+    if keras.config.dtype_policy().compute_dtype != "bfloat16":
+        return type(layer).from_config(config)
+    if config.get("activation") == "relu6":
+        config["activation"] = relu6
     strided = isinstance(layer, keras.layers.DepthwiseConv2D) and max(layer.strides) > 1
-    if strided and keras.config.dtype_policy().compute_dtype == "bfloat16":
-        return StridedDepthwiseConv2D.from_config(config)
-    return type(layer).from_config(config)
+    return (StridedDepthwiseConv2D if strided else type(layer)).from_config(config)

@@ -114,6 +114,17 @@ def test_a_copy_in_bfloat16_has_the_gradients_of_strided_depthwise_convolutions(
         np.testing.assert_allclose(rough, exact, atol=0.02 * np.abs(exact).max())
 
 
+def test_the_compiled_way_back_is_that_of_tensorflow() -> None:
+    x = tf.constant([-1.0, 0.0, 0.01, 3.0, 5.9, 6.0, 7.0], tf.bfloat16)
+    found = []
+    for activation in (devices.relu6, tf.nn.relu6):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = activation(x)
+        found.append([value.numpy().tolist() for value in (y, tape.gradient(y, x, 2 * tf.ones_like(y)))])
+    assert found[0] == found[1]
+
+
 def test_a_gpu_lends_memory_as_it_is_needed(tmp_path: Path) -> None:
     chosen = settings.read({"MENAGERIE_HOME": str(tmp_path)})
     assert environment(chosen)["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
