@@ -10,7 +10,8 @@ from scipy import stats
 from ml.analysis import generative
 from ml.analysis.generative import CONFIDENCE, KernelDistance
 from ml.results import StageResult
-from ml.stages import crops, drawn, gan
+from ml.stages import crops, drawn
+from ml.stages.gan_training import FEWEST_HELD_OUT, Judge
 from ml.stages.job import Findings, GanJob, perform
 from ml.tracking import CHALLENGER, CHAMPION, StageRun
 
@@ -66,7 +67,7 @@ def _change(job: GanJob, champion: keras.Model, model: keras.Model) -> KernelDis
 
     everyone = np.arange(photos)
     value = change(everyone)
-    if photos <= gan.FEWEST_HELD_OUT:
+    if photos <= FEWEST_HELD_OUT:
         return KernelDistance(value, -np.inf, np.inf)
     without_one = np.array([change(everyone[everyone != photo]) for photo in everyone])
     half = stats.t.ppf((1 + CONFIDENCE) / 2, photos - 1) * np.sqrt((photos - 1) * without_one.var())
@@ -77,7 +78,7 @@ def _looks(job: GanJob, model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
     """Return the features of the held-out photos at the size that the model draws, and of its pictures."""
     sized = replace(job, params=job.params.model_copy(update={"size": model.output_shape[1]}))
     held_out = crops.of(sized).held_out
-    judge = gan.Judge(held_out)
+    judge = Judge(held_out)
     return judge.features(held_out), judge.features(drawn.some(job, model))
 
 

@@ -21,9 +21,9 @@ from ml.data.crops import centre, cut, middle
 from ml.models.head import fit_head
 from ml.models.projected import BACKBONE as DISCRIMINATOR
 from ml.results import StageResult
-from ml.stages import crops, drawn, gan
+from ml.stages import crops, drawn
 from ml.stages.crops import HELD_OUT, Crops
-from ml.stages.gan import JUDGE
+from ml.stages.gan_training import JUDGE, Judge
 from ml.stages.job import Findings, GanJob, perform
 from ml.tracking import RegisteredVersion, StageRun
 
@@ -93,7 +93,7 @@ def _others(job: GanJob, n: int, held_out: bool) -> tuple[np.ndarray, np.ndarray
 
 
 def _looks(shown: Kinds, real: Crops, network: str) -> _Looks:
-    judge, trained_on = gan.Judge(real.held_out, network), centre(real.training, real.held_out.shape[1])
+    judge, trained_on = Judge(real.held_out, network), centre(real.training, real.held_out.shape[1])
     return _Looks(
         {kind: judge.features(images) for kind, images in shown.items()},
         judge.features(trained_on),

@@ -21,8 +21,8 @@ from ml.models import imle
 from ml.models.applications import application
 from ml.models.dcgan import DCGAN
 from ml.results import StageResult
-from ml.stages import crops, gan
-from ml.stages.gan import Budget, Judge, train
+from ml.stages import crops, gan, gan_training
+from ml.stages.gan_training import CHECKPOINT, SAMPLES, Budget, Judge, chosen, train
 from ml.stages.job import GanJob
 
 CROPS = np.random.default_rng(0).integers(0, 256, (6, 38, 38, 3), np.uint8)
@@ -30,11 +30,12 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from ml.models.dcgan import DCGAN
-from ml.stages import gan
+from ml.stages import gan_training
 from test_gan import CROPS, judge
 
-gan.JUDGED = 8
-gan.train(DCGAN(CROPS, 32, seed=0, width=4), judge(), Path(sys.argv[1]), gan.Budget(steps=100_000), every=3)
+gan_training.JUDGED = 8
+budget = gan_training.Budget(steps=100_000)
+gan_training.train(DCGAN(CROPS, 32, seed=0, width=4), judge(), Path(sys.argv[1]), budget, every=3)
 """
 
 
@@ -44,7 +45,7 @@ def small(name: str) -> keras.Model:
 
 
 def judge() -> Judge:
-    gan.build_backbone = small
+    gan_training.build_backbone = small
     return Judge(CROPS[:4, :32, :32])
 
 
@@ -52,8 +53,8 @@ def judge() -> Judge:
 def quick() -> Iterator[None]:
     """Few pictures, judged by a network with random weights."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gan, "build_backbone", small)
-        patch.setattr(gan, "JUDGED", 24)
+        patch.setattr(gan_training, "build_backbone", small)
+        patch.setattr(gan_training, "JUDGED", 24)
         patch.setattr(imle, "CANDIDATES", 32)
         patch.setattr(imle, "RAMP", (2, 3))
         yield
@@ -80,7 +81,7 @@ def test_the_best_generator_is_kept_with_the_run(trained: tuple[GanJob, StageRes
 
 def test_samples_become_a_film_and_numbers_become_curves(trained: tuple[GanJob, StageResult], tmp_path: Path) -> None:
     job, result = trained
-    sheets = {Path(file.path).name for file in job.tracker.client.list_artifacts(result.run_id, gan.SAMPLES)}
+    sheets = {Path(file.path).name for file in job.tracker.client.list_artifacts(result.run_id, SAMPLES)}
     assert sheets == {"step_000002.png", "step_000004.png", "samples.gif"}
     film = job.tracker.client.download_artifacts(result.run_id, "samples/samples.gif", str(tmp_path))
     with Image.open(film) as frames:
@@ -114,7 +115,7 @@ def test_a_killed_process_goes_on_and_draws_what_an_undisturbed_one_draws(tmp_pa
     paths = os.pathsep.join([str(here.parent), str(here.parents[2]), str(here.parents[3])])
     killed = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, killed], env=os.environ | {"PYTHONPATH": paths})
-    wait(lambda: (killed / gan.CHECKPOINT).exists() or process.poll() is not None, 300, 0.01)
+    wait(lambda: (killed / CHECKPOINT).exists() or process.poll() is not None, 300, 0.01)
     assert process.poll() is None, "it ended by itself"
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -127,7 +128,7 @@ def test_a_killed_process_goes_on_and_draws_what_an_undisturbed_one_draws(tmp_pa
 
 def test_a_torn_checkpoint_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     drawn = train_small(tmp_path, 4)
-    file = tmp_path / gan.CHECKPOINT
+    file = tmp_path / CHECKPOINT
     whole = file.read_bytes()
     with replacing(file) as aside:
         aside.write_bytes(whole[: len(whole) // 2])
@@ -139,10 +140,10 @@ def test_the_last_of_those_that_are_as_good_is_kept() -> None:
     def looks(*kids: float) -> list[dict[str, float]]:
         return [{"step": 100 * place, "kid": kid, "kid_high": kid + 4} for place, kid in enumerate(kids, 1)]
 
-    assert gan.chosen(looks(90, 6, 5, 6.9)) == 400, "no worse than noise"
-    assert gan.chosen(looks(90, 6, 5, 7.1)) == 300, "torn up late"
-    assert gan.chosen(looks(7.1, 90, 5)) == 300
-    assert gan.chosen(looks(6, 5.5, 90)) == 200
+    assert chosen(looks(90, 6, 5, 6.9)) == 400, "no worse than noise"
+    assert chosen(looks(90, 6, 5, 7.1)) == 300, "torn up late"
+    assert chosen(looks(7.1, 90, 5)) == 300
+    assert chosen(looks(6, 5.5, 90)) == 200
 
 
 def test_a_budget_ends_with_what_is_spent_first() -> None:
@@ -185,6 +186,6 @@ def train_small(folder: Path, steps: int) -> np.ndarray:
 
 def fresh_and_restored(folder: Path) -> int:
     """Return at which step the checkpoint is."""
-    done, _ = gan._restored(folder, DCGAN(CROPS, 32, seed=0, width=4))
+    done, _ = gan_training._restored(folder, DCGAN(CROPS, 32, seed=0, width=4))
     assert done.step > 0
     return done.step
