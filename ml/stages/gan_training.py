@@ -40,10 +40,13 @@ class Done:
 
     step: int = 0
     seconds: float = 0.0
-    best_step: int = 0
-    """As of `chosen`."""
     points: list[dict[str, float]] = field(default_factory=list)
     """What each look found, by its name as a metric."""
+
+    @property
+    def best_step(self) -> int:
+        """Return the step whose weights are kept: see `chosen`."""
+        return int(chosen(self.points))
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ def train(
         point |= {"kid": distance.value, "kid_low": distance.low, "kid_high": distance.high}
         point["pictures_per_second"] = pictures / max(done.seconds - before, 1e-9)
         done.points.append({"step": done.step, **point})
-        if chosen(done.points) == done.step:
-            best, done.best_step = model.averaged.get_weights(), done.step
+        if done.best_step == done.step:
+            best = model.averaged.get_weights()
         with replacing(sheet_of(checkpoints, done.step)) as aside:
             Image.fromarray(generated.tiles(drawn[:SHOWN], COLUMNS)).save(aside)
         report(point, done.step, sheet_of(checkpoints, done.step))
