@@ -1,7 +1,9 @@
 """The animals, read from `animals.toml`: which photos are positives and negatives, and what is wanted."""
 
+import re
 import tomllib
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 from croniter import CroniterError, croniter  # type: ignore[import-untyped]
@@ -31,6 +33,8 @@ class Animal(BaseModel):
     """Photos (of either kind) that never train and only test."""
     gan: bool = False
     """Whether a GAN is trained on the positives."""
+    group: str = Field("", description='a pattern with a part in braces, such as "*/{site}/*"')
+    """Photos that belong together (a site, a camera, a sequence): those whose paths have the same parts in braces."""
     apart: dict[str, tuple[str, ...]] = {}
     """Photos of the animal, by a name for them, without which the numbers are given once more (coyotes among foxes)."""
     schedule: str = "@weekly"
@@ -55,6 +59,13 @@ class Animal(BaseModel):
                 ) from error
         return text
 
+    @field_validator("group")
+    @classmethod
+    def _is_a_pattern(cls, text: str) -> str:
+        if text:
+            _group_pattern(text)
+        return text
+
     def is_positive(self, path: str) -> bool:
         return _matches(path, self.positives)
 
@@ -63,6 +74,11 @@ class Animal(BaseModel):
 
     def is_apart(self, path: str, name: str) -> bool:
         return _matches(path, self.apart[name])
+
+    def scene(self, path: str) -> str:
+        """Return what the path says of which photos it belongs with; empty if `group` isn't given or doesn't match."""
+        found = _group_pattern(self.group).fullmatch(path) if self.group else None
+        return "; ".join(f"{name} {part}" for name, part in found.groupdict().items()) if found else ""
 
     def choose_negatives(self, paths: list[str]) -> list[str]:
         """Return those of `paths` that are this animal's negatives (may be none)."""
@@ -102,6 +118,24 @@ def _animal(path: Path, name: str, table: object) -> Animal:
         )
         keys = ", ".join(key for key in Animal.model_fields if key != "name")
         raise ParameterError(f"{path}, table [{name}]: {faults}. Keys: {keys}.") from error
+
+
+@cache
+def _group_pattern(text: str) -> re.Pattern[str]:
+    """Return the regular expression of a `group`: `{site}` is a part of one name, `*` and `?` are as in globs.
+
+    Each takes as little as it can, from the left.
+    """
+    parts = re.split(r"\{([A-Za-z]\w*)\}", text)
+    names, between = parts[1::2], parts[::2]
+    if not names or len(set(names)) < len(names) or any(set(part) & set("{}") for part in between):
+        raise ValueError(
+            "expected a pattern with one or more parts in braces, each named once, such as '*/{site}/*' or "
+            "'*/{camera}_{day}_*'"
+        )
+    globs = [re.escape(part).replace(r"\*", ".*?").replace(r"\?", ".") for part in between]
+    named = [f"(?P<{name}>[^/]+?)" for name in names]
+    return re.compile(globs[0] + "".join(name + glob for name, glob in zip(named, globs[1:], strict=True)), re.DOTALL)
 
 
 def _matches(path: str, globs: tuple[str, ...]) -> bool:

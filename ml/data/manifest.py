@@ -7,6 +7,7 @@ names the outcome. `publish` makes it the version that training reads.
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,18 @@ import pandas as pd
 from ml.animals import Animal
 from ml.data import store
 from ml.data.files import replacing
-from ml.data.splits import assign_folds, near_duplicate_groups
+from ml.data.scenes import bursts
+from ml.data.splits import assign_folds, joined_groups
 from ml.errors import DataError
 
 
-def draft(scanned: pd.DataFrame, animal: Animal) -> pd.DataFrame:
+def draft(scanned: pd.DataFrame, animal: Animal, others: Sequence[Animal] = ()) -> pd.DataFrame:
     """Return the rows of `scanned` that are the animal's, with what its folders say of them.
 
     Adds `label` (1 the animal, 0 another), `class` (the animal's name, or the negative's top folder), `holdout`,
-    `first_path` (where the same bytes come first) and `contradicted` (the same bytes are both positive and negative).
+    `first_path` (where the same bytes come first, among the positives if there are any), `contradicted` (the same bytes
+    are both positive and negative), and two names of what belongs together: `scene` (by the animal's `group`) and
+    `burst`. A photo that is a positive of the `others`, too, is no negative, and no contradiction.
 
     Raises:
         DataError: there is no positive, or no negative.
@@ -44,11 +48,18 @@ def draft(scanned: pd.DataFrame, animal: Animal) -> pd.DataFrame:
     table["label"] = positive[positive | negative].astype(np.int8)
     table["class"] = [_class(path, label, animal.name) for path, label in zip(table.path, table.label, strict=True)]
     table["holdout"] = [animal.is_holdout(path) for path in table.path]
+    table["scene"] = [animal.scene(path) for path in table.path]
+    table["burst"] = bursts(table)
     # Files that couldn't be read have no hash, and are nobody's copies.
     copies = table.groupby(table.sha256.where(table.sha256 != "", table.path))
     table["holdout"] = copies.holdout.transform("any")
-    table["first_path"] = copies.path.transform("first")
-    table["contradicted"] = (copies.label.transform("nunique") > 1) & table.problem.isna()
+    bytes_ = copies.ngroup()
+    table["first_path"] = (
+        table.sort_values("label", ascending=False, kind="stable").groupby(bytes_).path.transform("first")
+    )
+    doubtful = (table.label == 0) & [not any(each.is_positive(path) for each in others) for path in table.path]
+    doubtful &= copies.label.transform("max") == 1
+    table["contradicted"] = doubtful.groupby(bytes_).transform("any") & table.problem.isna()
     return table
 
 
@@ -59,15 +70,14 @@ def accept(table: pd.DataFrame, reasons: dict[str, str], previous: pd.DataFrame 
     no group and no fold.
 
     Raises:
-        DataError: a class has fewer near-duplicate groups than there are folds.
+        DataError: a class has fewer groups than there are folds.
     """
     manifest = table.assign(
         reason=table.path.map(reasons).fillna(""), group="", fold=pd.array([pd.NA] * len(table), "Int8")
     )
     used = manifest.index[manifest.reason == ""]
     rows = manifest.loc[used]
-    thumbnails = np.frombuffer(b"".join(rows.thumbnail), np.uint8).reshape(len(rows), 192)
-    groups = near_duplicate_groups(rows.sha256.tolist(), rows.dhash.to_numpy(np.uint64), thumbnails)
+    groups = joined_groups(rows.sha256.tolist(), *(rows[tie].tolist() for tie in ("near", "burst", "scene")))
     before: dict[str, int] = {}
     if previous is not None and (kept := used_rows(previous)).fold.max() + 1 == n_folds:
         before = dict(zip(kept.sha256, kept.fold.astype(int), strict=True))
@@ -92,12 +102,12 @@ def digest(manifest: pd.DataFrame) -> str:
 
 
 def write(manifest: pd.DataFrame, root: str | Path, folder: Path) -> str:
-    """Write the manifest as `<digest>.parquet` in the animal's folder, with the root of its photos, a path or a URL;
+    """Write the manifest, without what photos were compared by, as `<digest>.parquet` in the animal's folder, with the root of its photos, a path or a URL;
     return the digest.
     """
     name = digest(manifest)
     with replacing(folder / f"{name}.parquet") as aside:
-        manifest.assign(root=str(root)).to_parquet(aside)
+        manifest.drop(columns=["look", "thumbnail"]).assign(root=str(root)).to_parquet(aside)
     return name
 
 
@@ -155,5 +165,6 @@ def _require_every_fold(manifest: pd.DataFrame, n_folds: int) -> None:
         if of_kind.fold.nunique() < n_folds:
             raise DataError(
                 f"Expected at least {n_folds} unlike {kind}, one a fold. Received: {len(of_kind)} accepted photos in "
-                f"{of_kind.group.nunique()} groups of near-duplicates. Add photos, or lower the param `folds`."
+                f"{of_kind.group.nunique()} groups (near-duplicates, bursts and what `group` ties stand in one fold). "
+                "Add photos of other scenes, or lower the param `folds`."
             )

@@ -1,67 +1,98 @@
 """Near-duplicates: the same picture compressed, resized, cropped or lit differently, or the next frame of a burst.
 
-A photo is compared by its look, 32x32 grey levels. Local brightness and contrast are taken out first, as those of a
-flash, of a sky or of a vignette are common to photos that have nothing else in common. Pairs that agree roughly are
-looked at a second time: the two must agree at the same shift and zoom, as a whole and in most of 16 tiles, so that
-a common banner or a common horizon is not enough.
+A photo is compared by its look, 32x32 grey levels. Local brightness and contrast are taken out first: those of a
+flash, a sky or a vignette are common to photos that have nothing else in common. Pairs that agree roughly get a second
+look: the two must agree at the same shift and zoom, as a whole and in most of 16 tiles, so that a common banner or a
+common horizon is not enough.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.fft import dct, irfft2, rfft2
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-SIDE = 32
-SIEVE_CORRELATION = 0.7
-CORRELATION = 0.75
-"""Of the whole second look."""
-TILE_CORRELATION = 0.6
-"""Of `MOST_TILES` of the 16 tiles, not counting those that are blank in both photos."""
-MOST_TILES = 0.75
-SAME_PICTURE = 0.95
-"""From this likeness on, two photos are the same picture to the eye, and not merely the same scene."""
+Floats = NDArray[np.float32]
+Places = NDArray[np.intp]
 
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much two photos must agree."""
+
+    whole: float
+    """Correlation of the middles."""
+    tiles: float
+    """Share of the tiles that correlate by `TILE_CORRELATION`; tiles that are blank in both don't count."""
+    rough: float
+    """Correlation of the lowest frequencies."""
+    colours: float
+    """Correlation of the differences between the colour channels."""
+
+
+SURE = Agreement(whole=0.75, tiles=0.75, rough=0.7, colours=-1)
+LIKELY = Agreement(whole=0.6, tiles=0.5, rough=0.8, colours=0.55)
+"""Either is enough. They were set on photos: with `SURE` alone, frames in which animals have moved are not tied."""
+TILE_CORRELATION = 0.6
+SAME_PICTURE = 0.95
+"""From this likeness on, two photos are the same picture, and not merely two of the same scene."""
+
+SIDE = 32
 _SHIFT = 4  # pixels of 32: views that differ by up to an eighth of the width
 _INNER = SIDE - 2 * _SHIFT
-_TILES = 4
-_ZOOMS = (1 / 1.09, 1.09)  # a tenth cut off, within the 5 % that the comparison itself bears
-_BLANK = 0.2  # of a standard deviation of about 1 where there is something
-_HOPELESS = 0.4  # no zoom makes an agreement of less
+_TILES = 4  # each way
+_ZOOMS = (1, 1 / 1.09, 1.09)  # a tenth cut off, within the 5 % that the comparison itself bears
+_BLANK = 0.1  # standard deviation; it is about 1 where there is something to see
 _BANNER = 3  # rows at the top and the bottom that the first test ignores
 _FREQUENCIES = 6  # each way
 _ROWS, _COLUMNS = 256, 2048  # a tile of the first test stays in the processor's cache
 _CHUNK = 4096
 
-Floats = NDArray[np.float32]
-Places = NDArray[np.intp]
+
+@dataclass(frozen=True, eq=False)
+class Fingerprints:
+    """What photos are compared by: `looks` uint8 [N, 1024] and `thumbnails` uint8 [N, 192] (see `photos.Facts`)."""
+
+    looks: NDArray[np.uint8]
+    thumbnails: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "Fingerprints":
+        """Return those of a table of photos with the columns `look` and `thumbnail`."""
+        looks, thumbnails = (np.frombuffer(b"".join(rows[name]), np.uint8) for name in ("look", "thumbnail"))
+        return cls(looks.reshape(len(rows), SIDE**2), thumbnails.reshape(len(rows), 192))
+
+    def __getitem__(self, places: Places) -> "Fingerprints":
+        return Fingerprints(self.looks[places], self.thumbnails[places])
 
 
 def near_duplicate_groups(
-    sha256: Sequence[str], looks: NDArray[np.uint8], known: Mapping[str, str] | None = None
+    sha256: Sequence[str], fingerprints: Fingerprints, known: Mapping[str, str] | None = None
 ) -> list[str]:
     """Return each photo's group: the smallest hash (16 digits) among the photos that it is connected with.
 
-    Neither the order of the photos nor what was known changes the outcome. Takes about 2.5 KB of memory per photo, and
+    Neither the order of the photos nor what was known changes the outcome. Takes about 4 KB of memory per photo, and
     time with the square of their number.
 
     Args:
         sha256: N hex digests, each once.
-        looks: uint8 [N, 1024], see `photos.Facts.look`.
+        fingerprints: of the same N photos.
         known: groups found earlier, by digest. If all of these photos are still here, only the others are compared.
     """
     usable = known if known and known.keys() <= set(sha256) else {}
     order = sorted(range(len(sha256)), key=lambda i: (sha256[i] not in usable, sha256[i]))
-    names, looks = [sha256[i] for i in order], looks[order]
+    names, sorted_ = [sha256[i] for i in order], fingerprints[np.array(order, np.intp)]
     leaders: dict[str, int] = {}
     part = np.array([leaders.setdefault(usable.get(name, name), place) for place, name in enumerate(names)], np.intp)
-    structure = _structure(looks).astype(np.float16)
-    for pairs in _in_chunks(_candidates(_sieve(looks), len(usable))):
+    photos = _Photos.of(sorted_)
+    for pairs in _in_chunks(_candidates(photos.rough, len(usable))):
         first, second = pairs[:, part[pairs[0]] != part[pairs[1]]]  # pairs within a part tie nothing more
-        alike = _agree(structure[first], structure[second])
+        alike = photos.agree(first, second)
         part = _joined(part, first[alike], second[alike])
     smallest: dict[int, str] = {}
     for name, place in sorted(zip(names, part.tolist(), strict=True)):
@@ -73,6 +104,42 @@ def near_duplicate_groups(
 def likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
     """Return how alike two looks, uint8 [P, 1024] each, are: float32 [P], up to 1, at the shift that fits best."""
     return _second_look(_structure(first), _structure(second))[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Photos:
+    rough: Floats
+    """[N, 35], of length 1 (shorter for a blank photo)."""
+    structure: NDArray[np.float16]
+    """[N, 32, 32]."""
+    colours: Floats
+    """[N, 128], of length 1 (shorter for a grey photo)."""
+
+    @classmethod
+    def of(cls, fingerprints: Fingerprints) -> "_Photos":
+        structure = _structure(fingerprints.looks).astype(np.float16)
+        return cls(_rough(fingerprints.looks), structure, _colours(fingerprints.thumbnails))
+
+    def agree(self, first: Places, second: Places) -> NDArray[np.bool_]:
+        """Return whether the photos of each pair are near-duplicates, bool [P]; one may be a little nearer."""
+        rough = _dots(self.rough[first], self.rough[second])
+        colours = _dots(self.colours[first], self.colours[second])
+        alike = np.zeros(len(first), bool)
+        undecided = np.arange(len(first))
+        for zoom in _ZOOMS:
+            lens = _lens(zoom)
+            mine = lens @ self.structure[first[undecided]].astype(np.float32) @ lens.T
+            whole, tiles = _second_look(mine, self.structure[second[undecided]].astype(np.float32))
+            for need in (SURE, LIKELY):
+                alike[undecided] |= (
+                    (whole >= need.whole)
+                    & (tiles >= need.tiles)
+                    & (rough[undecided] >= need.rough)
+                    & (colours[undecided] >= need.colours)
+                )
+            hopeful = whole >= 0.4 if zoom == 1 else True  # no zoom makes an agreement of less
+            undecided = undecided[~alike[undecided] & hopeful]
+        return alike
 
 
 def _structure(looks: NDArray[np.uint8], sigma: float = 2, smooth: float = 0.7) -> Floats:
@@ -87,27 +154,41 @@ def _structure(looks: NDArray[np.uint8], sigma: float = 2, smooth: float = 0.7) 
     return found
 
 
-def _sieve(looks: NDArray[np.uint8]) -> Floats:
-    """Return what the first test correlates: the structure's 35 lowest frequencies, float32 [N, 35], of length 1
-    (shorter for a blank photo).
-    """
-    down = dct(np.eye(SIDE - 2 * _BANNER, dtype=np.float32), norm="ortho", axis=0)[:_FREQUENCIES]
-    right = dct(np.eye(SIDE, dtype=np.float32), norm="ortho", axis=0)[:_FREQUENCIES]
+def _rough(looks: NDArray[np.uint8]) -> Floats:
+    """Return what the first test correlates: the 35 lowest frequencies (discrete cosine transform)."""
+    down, right = (
+        dct(np.eye(side, dtype=np.float32), norm="ortho", axis=0)[:_FREQUENCIES] for side in (SIDE - 2 * _BANNER, SIDE)
+    )
     waves = down @ _structure(looks, sigma=5, smooth=0.3)[:, _BANNER:-_BANNER] @ right.T
-    waves = waves.reshape(len(looks), -1)[:, 1:]
-    return waves / (np.linalg.norm(waves, axis=1, keepdims=True) + 1e-3)
+    return _unit(waves.reshape(len(looks), -1)[:, 1:], 1e-3)
 
 
-def _candidates(sieve: Floats, n_known: int) -> Iterator[Places]:
+def _colours(thumbnails: NDArray[np.uint8]) -> Floats:
+    channels = thumbnails.reshape(len(thumbnails), -1, 3).astype(np.float32)
+    differences = channels[..., [0, 2]] - channels[..., [1]]
+    differences -= differences.mean(axis=1, keepdims=True)
+    values = differences.reshape(len(thumbnails), -1)
+    return _unit(values, 2 * np.sqrt(values.shape[1]))  # two levels, so that the noise of a grey photo stays small
+
+
+def _unit(vectors: Floats, least: float) -> Floats:
+    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + least), np.float32)
+
+
+def _dots(one: Floats, other: Floats) -> Floats:
+    return np.einsum("ij,ij->i", one, other)
+
+
+def _candidates(rough: Floats, n_known: int) -> Iterator[Places]:
     """Yield pairs that pass the first test, int [2, P], each once, the smaller place first; two known ones are none."""
     found = np.empty((_ROWS, _COLUMNS), np.float32)
-    for top in range(n_known, len(sieve), _ROWS):
-        rows = sieve[top : top + _ROWS]
+    for top in range(n_known, len(rough), _ROWS):
+        rows = rough[top : top + _ROWS]
         for left in range(0, top + len(rows), _COLUMNS):
-            columns = sieve[left : min(left + _COLUMNS, top + len(rows))]
+            columns = rough[left : min(left + _COLUMNS, top + len(rows))]
             tile = np.matmul(rows, columns.T, out=found[: len(rows), : len(columns)])
-            if tile.max() >= SIEVE_CORRELATION:
-                row, column = np.divmod(np.flatnonzero(tile >= SIEVE_CORRELATION), len(columns))
+            if tile.max() >= SURE.rough:
+                row, column = np.divmod(np.flatnonzero(tile >= SURE.rough), len(columns))
                 pairs = np.stack([left + column, top + row])
                 yield pairs[:, pairs[0] < pairs[1]]
 
@@ -116,24 +197,13 @@ def _in_chunks(pairs: Iterator[Places]) -> Iterator[Places]:
     """Yield the same pairs, about `_CHUNK` at a time."""
     waiting: list[Places] = []
     for found in pairs:
-        waiting.append(found)
-        if sum(each.shape[1] for each in waiting) >= _CHUNK:
-            yield np.concatenate(waiting, axis=1)
-            waiting = []
+        for start in range(0, found.shape[1], _CHUNK):
+            waiting.append(found[:, start : start + _CHUNK])
+            if sum(each.shape[1] for each in waiting) >= _CHUNK:
+                yield np.concatenate(waiting, axis=1)
+                waiting = []
     if waiting:
         yield np.concatenate(waiting, axis=1)
-
-
-def _agree(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Return whether structures [P, 32, 32] show the same scene, bool [P]; one may be a little nearer."""
-    whole, tiles = _second_look(first, second)
-    alike = (whole >= CORRELATION) & (tiles >= MOST_TILES)
-    for zoom in _ZOOMS:
-        undecided = np.flatnonzero(~alike & (whole >= _HOPELESS))
-        lens = _lens(zoom)
-        whole_zoomed, tiles_zoomed = _second_look(lens @ first[undecided].astype(np.float32) @ lens.T, second[undecided])
-        alike[undecided] = (whole_zoomed >= CORRELATION) & (tiles_zoomed >= MOST_TILES)
-    return alike
 
 
 def _lens(zoom: float) -> Floats:
@@ -143,30 +213,31 @@ def _lens(zoom: float) -> Floats:
     return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(SIDE))).astype(np.float32)
 
 
-def _second_look(first: NDArray[np.floating], second: NDArray[np.floating]) -> tuple[Floats, Floats]:
+def _second_look(first: Floats, second: Floats) -> tuple[Floats, Floats]:
     """Correlate structures [P, 32, 32], the middle of one with the part of the other that fits it best.
 
     Returns the correlation of the whole, and the share of the tiles that agree, float32 [P] each.
     """
-    if not len(first):
-        return np.empty(0, np.float32), np.empty(0, np.float32)
     inner = slice(_SHIFT, -_SHIFT)
     middle = np.zeros(first.shape, np.float32)
     middle[:, inner, inner] = first[:, inner, inner]
-    spectrum = rfft2(second.astype(np.float32)) * rfft2(middle).conj()
     lags = np.arange(-_SHIFT, _SHIFT + 1)
-    scores = irfft2(spectrum, s=(SIDE, SIDE))[:, lags[:, None], lags[None]].reshape(len(first), -1)
-    down, right = np.divmod(scores.argmax(axis=1), len(lags))
+    if len(first):
+        scores = irfft2(rfft2(second) * rfft2(middle).conj(), s=(SIDE, SIDE))[:, lags[:, None], lags]
+    else:
+        scores = np.empty((0, len(lags), len(lags)))
+    down, right = np.divmod(scores.reshape(len(first), len(lags) ** 2).argmax(axis=1), len(lags))
     windows = np.lib.stride_tricks.sliding_window_view(second, (_INNER, _INNER), axis=(1, 2))
-    part = windows[np.arange(len(second)), down, right].astype(np.float32)
-    one, other = middle[:, inner, inner], part
-    whole, _ = _correlation(one.reshape(len(one), 1, -1), other.reshape(len(one), 1, -1))
+    one, other = middle[:, inner, inner], windows[np.arange(len(second)), down, right]
+    whole, _ = _correlation(one.reshape(len(one), 1, _INNER**2), other.reshape(len(one), 1, _INNER**2))
     tiles, strength = _correlation(_tiles(one), _tiles(other))
     counted = strength >= _BLANK
-    return whole[:, 0], ((tiles >= TILE_CORRELATION) & counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    agreeing = ((tiles >= TILE_CORRELATION) & counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    return whole[:, 0], agreeing
 
 
 def _tiles(middles: Floats) -> Floats:
+    """Cut [P, 24, 24] into tiles, [P, 16, 36]."""
     step = _INNER // _TILES
     cut = middles.reshape(-1, _TILES, step, _TILES, step).swapaxes(2, 3)
     return cut.reshape(len(middles), _TILES**2, step**2)
@@ -182,7 +253,7 @@ def _correlation(one: Floats, other: Floats) -> tuple[Floats, Floats]:
 
 
 def _joined(part: Places, first: Places, second: Places) -> Places:
-    """Return the parts [N] after the pairs were tied: of what hangs together, the smallest."""
+    """Return the parts [N] after the pairs were tied: of what is connected, the smallest."""
     if not len(first):
         return part
     graph = coo_array((np.ones(len(first)), (part[first], part[second])), shape=(len(part), len(part)))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from ml.data import exif
+
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 FORMATS = (*DECODERS, "MPO")  # what the JPEG decoder calls a photo with a preview or a depth map behind it
@@ -14,6 +16,7 @@ MODES = ("RGB", "L", "P", "RGBA", "LA", "PA", "CMYK", "YCbCr", "1")
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 100_000_000
 STORED_SIDE = 512
+LOOK = 32
 THUMBNAIL = 8
 
 
@@ -34,10 +37,14 @@ class Facts:
     """Standard deviation of the grey levels."""
     sharpness: float | None = None
     """Mean absolute difference of neighbouring grey levels at 64x64 pixels."""
-    dhash: int | None = None
-    """64-bit difference hash (Krawetz 2013): one bit a pair of neighbours on a 9x8 grey grid."""
+    look: bytes | None = None
+    """32x32 grey levels, 1,024 bytes, row by row; the photo is stretched to the square."""
     thumbnail: bytes | None = None
     """8x8 RGB, 192 bytes, row by row."""
+    taken: float | None = None
+    """When the camera took it, in seconds by its own clock."""
+    camera: str | None = None
+    """Its make, model and serial number (see `ml.data.exif`)."""
 
 
 def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
@@ -51,7 +58,7 @@ def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
 
 
 def decode(data: bytes) -> tuple[Facts, Image.Image | None]:
-    """Decode a photo in full, as `inspect` does, but of its facts give no more than those up to `height`."""
+    """Decode a photo in full, as `inspect` does, but give none of the facts that its pixels say."""
     if problem := unfit_size(len(data)):
         return Facts(problem), None
     try:
@@ -65,9 +72,11 @@ def decode(data: bytes) -> tuple[Facts, Image.Image | None]:
                 return facts, None
             if image.getexif().get(ExifTags.Base.Orientation) in range(5, 9):
                 width, height = height, width
+            taken, camera = exif.taken(image)
             image.draft("RGB", (2 * STORED_SIDE, 2 * STORED_SIDE))
             image.load()
-            return replace(facts, width=width, height=height), _rgb(ImageOps.exif_transpose(image))
+            facts = replace(facts, width=width, height=height, taken=taken, camera=camera)
+            return facts, _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         return Facts(f"it is no picture: it begins with {data[:16]!r}"), None
     except Image.DecompressionBombError:
@@ -124,10 +133,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def fingerprint(image: Image.Image, facts: Facts) -> Facts:
     """Return the facts of a picture, as `decode` gave them, with what tells whether it is like another."""
-    grid = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BICUBIC), np.int16)
     return replace(
         facts,
-        dhash=int.from_bytes(np.packbits(grid[:, 1:] > grid[:, :-1]).tobytes(), "big"),
+        look=image.convert("L").resize((LOOK, LOOK), Image.Resampling.BICUBIC).tobytes(),
         thumbnail=image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes(),
     )
 

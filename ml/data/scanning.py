@@ -12,9 +12,12 @@ import pandas as pd
 
 from ml.data import cache, photos, store
 from ml.data.files import replacing
+from ml.data.near_duplicates import Fingerprints, near_duplicate_groups
 from ml.errors import DataError
 
 FACTS = [field.name for field in fields(photos.Facts)]
+NEAR_DUPLICATES = "near_duplicates_1.parquet"
+"""Numbered: another rule of what is near takes another file."""
 Progress = Callable[[int, int], None]
 
 
@@ -22,7 +25,8 @@ def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd
     """Read every photo below `root`; decode those that no earlier scan has decoded, and cache their pixels.
 
     Returns one row a file that is named like a photo, sorted by path: `path` (below root, `/` between folders),
-    `sha256`, `bytes`, and the columns of `photos.Facts`. What can't be read has its reason in `problem`. Hidden files,
+    `sha256`, `bytes`, the columns of `photos.Facts`, and `near`, which near-duplicates have in common (empty for what
+    can't be read). What can't be read has its reason in `problem`. Hidden files,
     files of other kinds and links to folders are passed over.
 
     Raises:
@@ -46,9 +50,10 @@ def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd
             rows.append(row)
             if progress:
                 progress(len(rows), len(files))
-    table = pd.DataFrame(rows, columns=["path", "sha256", "bytes", *FACTS]).astype({"dhash": "UInt64"})
-    _keep_facts(cache_folder, table[table.thumbnail.notna()].drop_duplicates("sha256"))
-    return table
+    table = pd.DataFrame(rows, columns=["path", "sha256", "bytes", *FACTS]).astype({"taken": float})
+    decoded = table[table.look.notna()].drop_duplicates("sha256")
+    _keep_facts(cache_folder, decoded)
+    return table.assign(near=table.sha256.map(_near_duplicates(decoded, cache_folder)).fillna(""))
 
 
 def sha256_of(data: bytes) -> str:
@@ -108,6 +113,22 @@ def _unread(name: str, problem: str) -> dict:
     return {"path": name, "sha256": "", "bytes": 0} | asdict(photos.Facts(problem))
 
 
+def _near_duplicates(decoded: pd.DataFrame, cache_folder: Path) -> dict[str, str]:
+    """Return the near-duplicate group of each photo by its digest; photos of the last scan aren't compared again."""
+    file = cache_folder / NEAR_DUPLICATES
+    store.fetch(file, anew=True)
+    try:
+        last = pd.read_parquet(file)
+        known = dict(zip(last.sha256, last.near, strict=True))
+    except (FileNotFoundError, ValueError):  # none yet, or cut short by a crash
+        known = {}
+    names = decoded.sha256.tolist()
+    groups = dict(zip(names, near_duplicate_groups(names, Fingerprints.of(decoded), known), strict=True))
+    with replacing(file) as aside:
+        pd.DataFrame({"sha256": groups.keys(), "near": groups.values()}).to_parquet(aside)
+    return groups
+
+
 def _facts_file(cache_folder: Path) -> Path:
     return cache_folder / "facts.parquet"
 
@@ -117,7 +138,7 @@ def _keep_facts(cache_folder: Path, decoded: pd.DataFrame) -> None:
     facts = decoded.set_index("sha256")[FACTS].to_dict("index")
     kept = pd.DataFrame.from_dict(_known_facts(cache_folder) | facts, orient="index", columns=FACTS)
     with replacing(_facts_file(cache_folder)) as aside:
-        kept.rename_axis("sha256").reset_index().astype({"dhash": "UInt64"}).to_parquet(aside)
+        kept.rename_axis("sha256").reset_index().to_parquet(aside)
 
 
 def _known_facts(cache_folder: Path) -> dict[str, dict]:

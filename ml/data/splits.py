@@ -1,4 +1,4 @@
-"""Near-duplicate groups, and the folds that never cut one and that known photos keep."""
+"""Groups of photos that stand or fall together, and the folds that never cut one and that known photos keep."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,42 +8,28 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 HOLDOUT = -1
-HASH_DISTANCE = 14
-THUMBNAIL_CORRELATION = 0.8
-_BLOCK = 1024
 
 
-def near_duplicate_groups(sha256: Sequence[str], dhash: np.ndarray, thumbnails: np.ndarray) -> list[str]:
-    """Return each photo's group: the smallest hash (16 digits) among the photos that it hangs together with.
+def joined_groups(sha256: Sequence[str], *ties: Sequence[str]) -> list[str]:
+    """Return each photo's group: the smallest hash (16 digits) among the photos that it is connected with.
 
-    Two photos are near-duplicates if their difference hashes are at most 14 bits apart *and* their colour thumbnails
-    correlate by at least 0.8. Either test alone chains strangers, and so do thumbnails whose channels aren't centred
-    one by one: all birds before a blue sky are then alike.
-
-    Args:
-        sha256: N hex digests.
-        dhash: uint64 [N].
-        thumbnails: uint8 [N, 192].
+    Photos are tied that have the same name in one of the `ties`, of N names each; an empty name ties nothing.
     """
-    channels = thumbnails.reshape(len(thumbnails), 64, 3).astype(np.float32)
-    centred = (channels - channels.mean(axis=1, keepdims=True)).reshape(thumbnails.shape)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True) + 1e-6
-    pairs = [_close_pairs(start, dhash, centred) for start in range(0, len(dhash), _BLOCK)]
-    first, second = np.concatenate(pairs or [np.empty((2, 0), int)], axis=1)
-    graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(dhash), len(dhash)))
+    names = [{name: n for n, name in enumerate(sorted(set(tie) - {""}))} for tie in ties]
+    offsets = np.cumsum([len(sha256), *map(len, names)])
+    edges = [
+        (photo, offset + numbers[name])
+        for tie, numbers, offset in zip(ties, names, offsets[:-1], strict=True)
+        for photo, name in enumerate(tie)
+        if name
+    ]
+    first, second = np.array(edges, np.intp).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(edges)), (first, second)), shape=(offsets[-1], offsets[-1]))
     _, component = connected_components(graph, directed=False)
-    names: dict[int, str] = {}
-    for index in sorted(range(len(sha256)), key=lambda i: sha256[i]):
-        names.setdefault(component[index], sha256[index][:16])
-    return [names[part] for part in component]
-
-
-def _close_pairs(start: int, dhash: np.ndarray, centred: np.ndarray) -> np.ndarray:
-    block = slice(start, start + _BLOCK)
-    distance = np.bitwise_count(dhash[block, None] ^ dhash[None, start:])
-    first, second = np.nonzero(distance <= HASH_DISTANCE) + np.array([[start], [start]])
-    alike = np.einsum("ij,ij->i", centred[first], centred[second]) >= THUMBNAIL_CORRELATION
-    return np.stack([first[alike], second[alike]])
+    smallest: dict[int, str] = {}
+    for digest, photo in sorted(zip(sha256, range(len(sha256)), strict=True)):
+        smallest.setdefault(component[photo], digest[:16])
+    return [smallest[component[photo]] for photo in range(len(sha256))]
 
 
 def assign_folds(

@@ -98,7 +98,7 @@ def require_dataset(
 
     Raises:
         DataError: fewer than `fewest` photos of a kind, a class balance no classifier can learn from, more than the
-            share `most_left_out` of photos left out, or a group of near-duplicates cut by a fold.
+            share `most_left_out` of photos left out, or a group cut by a fold.
     """
     gxe = _expectations()
     used = manifest.reason == ""
@@ -133,7 +133,7 @@ def require_dataset(
         ),
         Check(
             gxe.ExpectColumnValuesToBeBetween(column="folds_of_group", max_value=1),
-            "near-duplicates stand in different folds",
+            "photos that belong together stand in different folds",
             "run validate_images again",
         ),
         *(_drift_checks(previous) if previous is not None else []),

@@ -11,7 +11,7 @@ from ml.analysis import drift
 from ml.analysis.drift import Drift
 from ml.data import datasets
 from ml.data.datasets import Dataset
-from ml.data.splits import near_duplicate_groups
+from ml.data.near_duplicates import Fingerprints, near_duplicate_groups
 from ml.errors import DataError
 from ml.figures.scores import familiarity
 from ml.params import ScoreParams
@@ -34,7 +34,7 @@ def measure(
 ) -> dict[str, Drift]:
     """Return, for each animal, how far new photos are from those that its champion was trained with.
 
-    `sample` are new photos drawn at random: their `dhash`, `thumbnail`, and `features` of the network `yardstick`. Of
+    `sample` are new photos drawn at random: their `look`, `thumbnail`, and `features` of the network `yardstick`. Of
     near-duplicates one counts, on both sides. An animal whose training photos are gone, or with too few photos to tell,
     is left out.
     """
@@ -88,8 +88,7 @@ def _unlike(sample: pd.DataFrame) -> np.ndarray:
     if sample.empty:
         return np.empty((0, 0), np.float32)
     names = [f"{number:08d}" for number in range(len(sample))]
-    thumbnails = np.frombuffer(b"".join(sample.thumbnail), np.uint8).reshape(len(sample), -1)
-    groups = near_duplicate_groups(names, sample.dhash.to_numpy(np.uint64), thumbnails)
+    groups = near_duplicate_groups(names, Fingerprints.of(sample))
     return np.stack(sample.features[~pd.Series(groups, sample.index).duplicated()].tolist())
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OUT_OF_FOLD = "out_of_fold"
 COURSE = "out_of_fold_course"
+BY_GROUP = "errors_by_group"
+"""The table of errors at each site, or whatever `group` in animals.toml names; there is none without it."""
 COURSE_METRICS = ("accuracy_mean", "accuracy_std", "accuracy_low", "accuracy_high", "roc_auc_mean", "ece")
 TIMED = 32
 
@@ -57,7 +59,7 @@ def report(
     """Log everything about the out-of-fold `probabilities` of `dataset.training`; return the metrics."""
     rows = dataset.training
     labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
-    metrics = classification.evaluate(labels, probabilities, classes, rows.fold.to_numpy(), seed)
+    metrics = classification.evaluate(labels, probabilities, classes, rows.fold.to_numpy(), seed, groups=rows.group)
     trained = [fold.metrics["train_accuracy"] for fold in folds]
     metrics["train_accuracy_mean"] = float(np.mean(trained))
     metrics["overfit_gap"] = metrics["train_accuracy_mean"] - metrics["cv_accuracy_mean"]
@@ -66,6 +68,9 @@ def report(
         run.child(f"fold {number}", fold.metrics, fold.curves)
     run.table(OUT_OF_FOLD, out_of_fold(dataset, probabilities))
     run.table("errors_by_class", classification.class_errors(labels, probabilities, classes))
+    if "scene" in rows and (named := (rows.scene != "").to_numpy()).any():
+        found = classification.class_errors(labels[named], probabilities[named], rows.scene[named].to_numpy(str))
+        run.table(BY_GROUP, found.rename(columns={"class": "group"}))
     _draw(run, dataset, labels, classes, probabilities, metrics, seed)
     curves = [fold.curves for fold in folds if fold.curves]
     if curves:
@@ -80,7 +85,9 @@ def course(run: StageRun, dataset: Dataset, probabilities: Sequence[np.ndarray],
     """
     rows = dataset.training
     labels, classes, folds = rows.label.to_numpy(bool), rows["class"].to_numpy(str), rows.fold.to_numpy()
-    found = pd.DataFrame([classification.evaluate(labels, said, classes, folds, seed) for said in probabilities])
+    found = pd.DataFrame(
+        [classification.evaluate(labels, said, classes, folds, seed, groups=rows.group) for said in probabilities]
+    )
     run.table(COURSE, pd.DataFrame({f"draw_{draw}": said for draw, said in enumerate(probabilities)}))
     return {f"course_{name}": float(found[f"cv_{name}"].mean()) for name in COURSE_METRICS}
 

@@ -19,6 +19,7 @@ from ml.data.sample import is_drawn
 from ml.params import GanParams, RetrainParams
 from ml.results import StageResult
 from ml.stages import failure
+from ml.stages.evaluation import BY_GROUP
 from ml.stages.job import Job, P
 from ml.stages.prepare import champion_of
 
@@ -96,6 +97,8 @@ JUDGED = {
     "kid_low": "KID, 95 % from",
     "kid_high": "KID, to",
 }
+WORST = 8
+"""Groups that are shown."""
 WEBP_QUALITY = 85
 
 log = logging.getLogger(__name__)
@@ -159,7 +162,7 @@ def _section(job: Job[P], result: StageResult) -> dict[str, Any]:
         "summary": result.summary,
         "reused": result.reused,
         "url": job.tracker.run_url(result.run_id),
-        "table": TABLES[stage](job, result) if stage in TABLES else "",
+        "table": TABLES[stage](job, result) if stage in TABLES else _worst_groups(job, result),
         "note": NOTES.get(stage, ""),
         "pictures": {name.replace("_", " "): picture for name, picture in shown.items() if name in SHOWN},
         "folded": {name.replace("_", " "): picture for name, picture in shown.items() if name not in SHOWN},
@@ -179,7 +182,8 @@ def _counts(table: pd.DataFrame, animal: str) -> dict[str, int]:
         f"photos of {animal}": int(used.label.sum()),
         "photos of other animals": int((used.label == 0).sum()),
         "classes of other animals": int(used[used.label == 0]["class"].nunique()),
-        "groups of near-duplicates with more than one photo": int((used.group.value_counts() > 1).sum()),
+        "groups (near-duplicates, bursts, what group ties)": int(used.group.nunique()),
+        "groups with more than one photo": int((used.group.value_counts() > 1).sum()),
         "photos left out": len(table) - len(used),
         "photos held out": int((used.fold < 0).sum()),
     }
@@ -216,6 +220,18 @@ def _regularised(job: Job[P], result: StageResult) -> str:
     table = job.tracker.read_table(result.run_id, "regularisation")
     names = {name: NUMBERS[name] for name in REGULARISED} | {"overfit_gap": "gap", "overfits": "overfits?"}
     return _html(table.rename(columns={"name": "candidate"}), names)
+
+
+def _worst_groups(job: Job[P], result: StageResult) -> str:
+    """Return the sites (or what else `group` names) with the most errors; nothing if animals.toml names none."""
+    if BY_GROUP not in job.tracker.tables(result.run_id):
+        return ""
+    table = job.tracker.read_table(result.run_id, BY_GROUP)
+    worst = table.head(WORST).rename(columns={"n": "number", "error_rate": "wrong", "error_low": "95 % from"})
+    worst = worst.rename(columns={"error_high": "to"}).drop(columns="errors")
+    formats = {column: _format(column) for column in worst.columns if column != "group"}
+    shown = worst.to_html(index=False, border=0, formatters=formats, na_rep="")  # type: ignore[call-overload]
+    return f"<p>Errors where the model had seen nothing of the place, the worst of {len(table)} groups:</p>{shown}"
 
 
 TABLES = {"regularise": _regularised, SCORE: _judged}

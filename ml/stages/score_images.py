@@ -110,8 +110,8 @@ def _score(work: Unfinished, root: Path, jury: Jury, seed: int, heard: Callable[
             done += len(batch)
             progress.tell("photo", done, work.n_photos)
             heard(done, work.n_photos)
-        columns = ["path", "found", *jury.animals, "problem", "width", "height", "features", "dhash", "thumbnail"]
-        types = {"dhash": "UInt64", "width": "Int32", "height": "Int32"} | dict.fromkeys(jury.animals, "float32")
+        columns = ["path", "found", *jury.animals, "problem", "width", "height", "features", "look", "thumbnail"]
+        types = {"width": "Int32", "height": "Int32"} | dict.fromkeys(jury.animals, "float32")
         work.keep(number, pd.DataFrame(rows, columns=columns).astype(types))
         spent = time.monotonic() - started
         left = (work.n_photos - done) * spent / (done - first)
@@ -139,6 +139,6 @@ def _judged(batch: list[Incoming], jury: Jury, is_compared: np.ndarray) -> list[
                 animal for animal, probability in zip(jury.animals, said, strict=True) if probability >= THRESHOLD
             )
             if compared:
-                row |= {"features": features, "dhash": facts.dhash, "thumbnail": facts.thumbnail}
+                row |= {"features": features, "look": facts.look, "thumbnail": facts.thumbnail}
         rows.append(row | {"found": row.get("found", "")})
     return rows

@@ -76,7 +76,7 @@ class _Seen:
         self.animals = animals
         self.counts: Counter[str] = Counter()
         self.unreadable = pd.DataFrame(columns=["path", "problem"])
-        self.compared = pd.DataFrame(columns=["features", "dhash", "thumbnail"])
+        self.compared = pd.DataFrame(columns=["features", "look", "thumbnail"])
         self.surest = {animal: pd.DataFrame(columns=["path", animal]) for animal in animals}
         self.unsure = dict(self.surest)
 
@@ -85,7 +85,7 @@ class _Seen:
         broken = chunk[chunk.problem != ""]
         self.counts["unreadable"] += len(broken)
         self.unreadable = _join(self.unreadable, broken[["path", "problem"]])[:NAMED]
-        self.compared = _join(self.compared, chunk.loc[chunk.features.notna(), ["features", "dhash", "thumbnail"]])
+        self.compared = _join(self.compared, chunk.loc[chunk.features.notna(), ["features", "look", "thumbnail"]])
         for animal in self.animals:
             rows = chunk.loc[chunk[animal].notna(), ["path", animal]]
             found = rows[rows[animal] >= THRESHOLD]

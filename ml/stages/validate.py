@@ -6,11 +6,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ml import progress
-from ml.data import manifest, mirror, scanning, store, validation
+from ml import animals, progress
+from ml.data import cache, manifest, mirror, scanning, scenes, store, validation
 from ml.data.files import replacing
 from ml.errors import DataError, ServiceError
 from ml.params import ValidateParams
@@ -19,10 +20,14 @@ from ml.settings import Settings
 from ml.stages.job import animal_named
 from ml.tracking import StageRun, Tracker
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 STAGE = "validate"
 SCANS = "validate_images"
 """The experiment that keeps the scans: they are of all animals."""
 KEPT_SCANS = 5
+SHOWN_PAIRS = 12
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +99,9 @@ def run(
     # Data Docs show the newest validation; those that changed something, or failed, are kept in MLflow.
     shutil.rmtree(docs, ignore_errors=True)
     try:
-        drafted = manifest.draft(table, animal_named(animal, settings))
+        chosen = animal_named(animal, settings)
+        others = [each for each in animals.read(settings.animals).values() if each.name != animal]
+        drafted = manifest.draft(table, chosen, others)
         reasons, _ = validation.refuse_photos(drafted, docs, params.smallest_side)
         made = manifest.accept(drafted, reasons, previous, params.folds)
         warnings, outcome = validation.require_dataset(made, previous, docs, params.fewest_photos, params.most_left_out)
@@ -102,6 +109,14 @@ def run(
         with suppress(ServiceError):  # what is wrong with the photos is the better news
             _record(animal, before or "none", settings, dag_run, params, None, str(error))
         raise
+    warnings += scenes.warnings(made, chosen, params.folds)
+    both = scenes.contradictions(made)
+    if len(both):
+        pairs = "; ".join(f"{mine!r} and {other!r}" for mine, other in zip(both.path, both.other_path, strict=True))
+        warnings.append(
+            f"{len(both)} pairs of the same picture are filed both as {animal} and as another: {pairs[:1000]}. Correct "
+            "the folder of one, or delete it"
+        )
     for path, reason in sorted(reasons.items()):
         log.warning("left out %r: %s", path, reason)
     for warning in warnings:
@@ -109,7 +124,7 @@ def run(
     name = manifest.write(made, scanned["root"], folder)
     metrics = _counts(made)
     if name != before:
-        run_id = _record(animal, name, settings, dag_run, params, made, "; ".join(warnings))
+        run_id = _record(animal, name, settings, dag_run, params, made, "; ".join(warnings), both)
     change = "unchanged" if name == before else f"was {before}" if before else "the first"
     summary = (
         f"dataset {name} ({change}): {metrics['n_photos']:.0f} photos, {metrics['n_positives']:.0f} of {animal}, "
@@ -117,6 +132,18 @@ def run(
     )
     log.info("%s", summary)
     return StageResult(STAGE, animal, name, run_id, metrics, (), summary, reused=name == before)
+
+
+def _sheet(both: pd.DataFrame, made: pd.DataFrame, animal: str, settings: Settings) -> "Figure":
+    """Draw the pairs that are filed both as the animal and as another, side by side, the most alike first."""
+    from ml.figures import contact_sheet
+
+    digests = dict(zip(made.path, made.sha256, strict=True))
+    paths = both[["path", "other_path"]].head(SHOWN_PAIRS).to_numpy().ravel().tolist()
+    kept = [(path, cache.get_pixels(settings.cache, digests[path])) for path in paths]
+    shown = [(path, pixels) for path, pixels in kept if pixels is not None]
+    title = f"The same picture as {animal} and as another"
+    return contact_sheet([pixels for _, pixels in shown], [path for path, _ in shown], title)
 
 
 def publish(result: StageResult, settings: Settings) -> None:
@@ -144,6 +171,7 @@ def _record(
     params: ValidateParams,
     made: pd.DataFrame | None,
     remark: str,
+    both: pd.DataFrame | None = None,
 ) -> str:
     """Keep a validation that changed something, or failed, as a run in MLflow; return its id."""
     tracker = Tracker(settings.mlflow_uri)
@@ -154,6 +182,9 @@ def _record(
         if made is not None:
             stage.log(_counts(made))
             stage.table("left_out", made.loc[made.reason != "", ["path", "label", "class", "reason"]])
-            stage.table("manifest", made.drop(columns=["thumbnail", "dhash"]))
+            stage.table("manifest", made.drop(columns=["thumbnail", "look"]))
+        if both is not None and len(both):
+            stage.table("contradictions", both)
+            stage.figure("contradictions", _sheet(both, made, animal, settings))
     tracker.close_run(parent, made is not None, remark)
     return parent

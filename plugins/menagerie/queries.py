@@ -26,6 +26,8 @@ PICTURES = {
     "decide": ("against_champion",),
 }
 """The pictures to show, by the stage that draws them; the winner is the stage that proposed the chosen candidate."""
+DOUBTFUL = {"validate": ("contradictions",)}
+"""That of photos whose label is doubtful."""
 DRAWN = {"gan": ("samples", "samples_over_time"), "score": ("best_and_worst",)}
 """Those of a GAN."""
 
@@ -128,15 +130,19 @@ def _view(mlflow: Mlflow, recent: Recent, related: dict[str, Run], version: dict
     checks = [(related[stage.parent], stage) for stage in recent.validated if stage.parent in related]
     ended = (recent.retrained, [run for run, _ in checks], recent.generated)
     failures = [_failure(mlflow, runs) for runs in ended]
+    validation = next((Validation(*check) for check in checks if check[0].status == "FINISHED"), None)
+    pictures = _pictures(mlflow, newest, PICTURES, _winner(newest, promotion)) if newest else []
+    if validation:
+        pictures += _pictures(mlflow, validation.run, DOUBTFUL, {"validate": validation.stage.id})
     return AnimalView(
         recent.animal,
         recent.experiment,
         _champion(version, related.get(version["run_id"])) if version else None,
         recent.finished,
         promotion.tag("decision") if promotion else "",
-        next((Validation(*check) for check in checks if check[0].status == "FINISHED"), None),
+        validation,
         [failure for failure in failures if failure],
-        _pictures(mlflow, newest, PICTURES, _winner(newest, promotion)) if newest else [],
+        pictures,
         _generations(mlflow, recent, related),
     )
 
