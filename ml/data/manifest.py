@@ -53,13 +53,12 @@ def draft(scanned: pd.DataFrame, animal: Animal, others: Sequence[Animal] = ()) 
     # Files that couldn't be read have no hash, and are nobody's copies.
     copies = table.groupby(table.sha256.where(table.sha256 != "", table.path))
     table["holdout"] = copies.holdout.transform("any")
-    bytes_ = copies.ngroup()
-    table["first_path"] = (
-        table.sort_values("label", ascending=False, kind="stable").groupby(bytes_).path.transform("first")
-    )
+    copy = copies.ngroup()
+    positives_first = table.sort_values("label", ascending=False, kind="stable")
+    table["first_path"] = positives_first.groupby(copy).path.transform("first")
     doubtful = (table.label == 0) & [not any(each.is_positive(path) for each in others) for path in table.path]
     doubtful &= copies.label.transform("max") == 1
-    table["contradicted"] = doubtful.groupby(bytes_).transform("any") & table.problem.isna()
+    table["contradicted"] = doubtful.groupby(copy).transform("any") & table.problem.isna()
     return table
 
 
@@ -102,8 +101,9 @@ def digest(manifest: pd.DataFrame) -> str:
 
 
 def write(manifest: pd.DataFrame, root: str | Path, folder: Path) -> str:
-    """Write the manifest, without what photos were compared by, as `<digest>.parquet` in the animal's folder, with the root of its photos, a path or a URL;
-    return the digest.
+    """Write the manifest as `<digest>.parquet` in the animal's folder; return the digest.
+
+    It has the root of its photos, a path or a URL, and no longer what photos were compared by.
     """
     name = digest(manifest)
     with replacing(folder / f"{name}.parquet") as aside:

@@ -122,9 +122,9 @@ def _untied(used: pd.DataFrame) -> Iterator[str]:
         if len(loose) >= max(SUSPICIOUS_SHARE * len(used), SUSPICIOUS_NUMBER):
             first = loose.path[looks[loose.index] == looks[loose.index[0]]]
             yield (
-                f"{len(loose)} of {len(used)} photos {sign}, such as {_named(first)}, but stand in different groups: if "
-                "they show the same scene, the accuracy is too high. Say what belongs together with the key `group` in "
-                "animals.toml"
+                f"{len(loose)} of {len(used)} photos {sign}, such as {_named(first)}, but stand in different groups: "
+                "if they show the same scene, the accuracy is too high. Say what belongs together with the key `group` "
+                "in animals.toml"
             )
 
 

@@ -100,3 +100,30 @@ def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> N
         read(tmp_path / "none.toml")
     with pytest.raises(ParameterError, match="Received: Is a directory"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("group", "path", "scene"),
+    [
+        ("*/{site}/*", "fox/north/1.jpg", "site north"),
+        ("*/{site}/*", "fox/north/2024/1.jpg", "site north"),
+        ("*/{site}/*", "fox/1.jpg", ""),
+        ("*/{site}_*", "fox/north_0001.jpg", "site north"),
+        ("*/{camera}_{day}_*", "fox/cam2_20240512_0001.jpg", "camera cam2; day 20240512"),
+        ("*/{day}/{camera}/*", "fox/2024-05-12/cam2/1.jpg", "day 2024-05-12; camera cam2"),
+        ("*/{scene}_?.jpg", "fox/burst.07_3.jpg", "scene burst.07"),
+        ("{site}/*", "north/fox/1.jpg", "site north"),
+    ],
+)
+def test_a_group_is_what_the_path_says_in_the_place_of_the_braces(group: str, path: str, scene: str) -> None:
+    assert Animal(name="fox", positives=["fox/*"], negatives=["*/*"], group=group).scene(path) == scene
+
+
+def test_without_a_group_no_path_says_anything() -> None:
+    assert Animal(name="fox", positives=["fox/*"], negatives=["*/*"]).scene("fox/north/1.jpg") == ""
+
+
+@pytest.mark.parametrize("group", ["*/*", "*/{}/*", "*/{site/*", "*/site}/*", "{a}/{a}/*", "{site name}/*", "{{site}}/*"])
+def test_a_group_without_a_part_in_braces_is_refused(group: str, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="a pattern with one or more parts in braces, each named once"):
+        _read(tmp_path, f"[tiger]\n{TIGER}group = '{group}'\n")

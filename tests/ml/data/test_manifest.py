@@ -100,6 +100,25 @@ class TestDraft:
         table = manifest.draft(scanning.scan(root, tmp_path / "cache"), FOX)
         assert table[table.contradicted].path.tolist() == ["fox/000.jpg", "wolf/stray.jpg"]
 
+    def test_a_photo_of_two_animals_is_no_contradiction_and_no_negative_of_either(
+        self, root: Path, tmp_path: Path
+    ) -> None:
+        shutil.copy(root / "fox" / "000.jpg", root / "cat" / "both.jpg")
+        scanned = scanning.scan(root, tmp_path / "cache")
+        cat = Animal(name="cat", positives=["cat/*"], negatives=["*/*"])
+        for animal, other, mine, theirs in ((FOX, cat, "fox/000.jpg", "cat/both.jpg"), (cat, FOX, "cat/both.jpg", "fox/000.jpg")):
+            table = manifest.draft(scanned, animal, [other])
+            assert not table.contradicted.any()
+            made = _accept(scanned, animal=animal).set_index("path")
+            assert (made.reason[mine], made.reason[theirs]) == ("", "refused")
+
+    def test_copies_among_other_animals_are_contradicted_in_spite_of_that(self, root: Path, tmp_path: Path) -> None:
+        for copy in ("cat/both.jpg", "wolf/stray.jpg"):
+            shutil.copy(root / "fox" / "000.jpg", root / copy)
+        cat = Animal(name="cat", positives=["cat/*"], negatives=["*/*"])
+        table = manifest.draft(scanning.scan(root, tmp_path / "cache"), FOX, [cat])
+        assert table[table.contradicted].path.tolist() == ["cat/both.jpg", "fox/000.jpg", "wolf/stray.jpg"]
+
 
 class TestAccept:
     def test_who_is_left_out_has_a_reason_and_neither_group_nor_fold(self, scanned: pd.DataFrame) -> None:
@@ -136,8 +155,8 @@ class TestAccept:
         with pytest.raises(DataError) as caught:
             _accept(scanning.scan(root, tmp_path / "cache"), n_folds=5)
         assert str(caught.value) == (
-            f"Expected at least 5 unlike {kind}, one a fold. Received: 4 accepted photos in 4 groups of "
-            "near-duplicates. Add photos, or lower the param `folds`."
+            f"Expected at least 5 unlike {kind}, one a fold. Received: 4 accepted photos in 4 groups (near-duplicates, "
+            "bursts and what `group` ties stand in one fold). Add photos of other scenes, or lower the param `folds`."
         )
 
     def test_if_no_photo_is_good_that_is_what_is_said(self, tmp_path: Path) -> None:

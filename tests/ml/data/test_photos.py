@@ -166,15 +166,17 @@ def test_facts_tell_dark_from_bright_flat_from_rich_and_blurred_from_sharp(pictu
 
     sharp, blurred = facts(picture(0)), facts(picture(0).resize((6, 4)).resize((96, 64), Image.Resampling.BICUBIC))
     flat = facts(Image.new("RGB", (96, 64), (10, 10, 10)))
-    assert (flat.brightness, flat.contrast, flat.sharpness, flat.dhash) == (10, 0, 0, 0)
+    assert (flat.brightness, flat.contrast, flat.sharpness, flat.look) == (10, 0, 0, bytes([10]) * 1024)
     assert sharp.sharpness > 2 * blurred.sharpness > 0
     assert sharp.contrast > 5
 
 
-def test_the_hash_has_a_bit_for_each_step_to_the_right_that_brightens() -> None:
-    ramp = np.tile(np.linspace(0, 255, 90).astype(np.uint8)[None, :, None], (80, 1, 3))
-    assert inspect(_save(Image.fromarray(ramp), "PNG"))[0].dhash == 2**64 - 1
-    assert inspect(_save(Image.fromarray(ramp[:, ::-1].copy()), "PNG"))[0].dhash == 0
+def test_the_look_is_the_photo_in_grey_on_32_by_32() -> None:
+    ramp = np.tile(np.linspace(0, 255, 96).astype(np.uint8)[None, :, None], (64, 1, 3))
+    look = inspect(_save(Image.fromarray(ramp), "PNG"))[0].look
+    assert look is not None
+    grey = np.frombuffer(look, np.uint8).reshape(32, 32)
+    np.testing.assert_allclose(grey, np.tile(ramp[0, 1::3, 0], (32, 1)), atol=3)
 
 
 def test_resizing_stretches_to_the_height_and_width_asked_for(picture) -> None:
