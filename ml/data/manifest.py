@@ -56,8 +56,8 @@ def draft(scanned: pd.DataFrame, animal: Animal, others: Sequence[Animal] = ()) 
     copy = copies.ngroup()
     positives_first = table.sort_values("label", ascending=False, kind="stable")
     table["first_path"] = positives_first.groupby(copy).path.transform("first")
-    doubtful = (table.label == 0) & [not any(each.is_positive(path) for each in others) for path in table.path]
-    doubtful &= copies.label.transform("max") == 1
+    elsewhere = np.array([any(each.is_positive(path) for each in others) for path in table.path], bool)
+    doubtful = (table.label == 0) & (copies.label.transform("max") == 1) & ~elsewhere
     table["contradicted"] = doubtful.groupby(copy).transform("any") & table.problem.isna()
     return table
 

@@ -39,8 +39,8 @@ SURE = Agreement(whole=0.75, tiles=0.75, rough=0.7, colours=-1)
 LIKELY = Agreement(whole=0.6, tiles=0.5, rough=0.8, colours=0.55)
 """Either is enough. They were set on photos: with `SURE` alone, frames in which animals have moved are not tied."""
 TILE_CORRELATION = 0.6
-SAME_PICTURE = 0.95
-"""From this likeness on, two photos are the same picture, and not merely two of the same scene."""
+SAME_PICTURE = 0.7
+"""From this `likeness` on, near-duplicates are the same picture, and not two frames of one scene."""
 
 SIDE = 32
 _SHIFT = 4  # pixels of 32: views that differ by up to an eighth of the width
@@ -102,8 +102,14 @@ def near_duplicate_groups(
 
 
 def likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
-    """Return how alike two looks, uint8 [P, 1024] each, are: float32 [P], up to 1, at the shift that fits best."""
-    return _second_look(_structure(first), _structure(second))[0]
+    """Return how alike the looks of near-duplicates are, uint8 [P, 1024] each, where they are the least so.
+
+    It is the correlation of the tile that agrees least, float32 [P], up to 1, at the shift that fits best: an animal
+    that only one of two frames shows is in one or two tiles.
+    """
+    one, other = _fitted(_structure(first), _structure(second))
+    tiles, strength = _correlation(_tiles(one), _tiles(other))
+    return np.asarray(np.where(strength >= _BLANK, tiles, 1).min(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,14 +166,14 @@ def _rough(looks: NDArray[np.uint8]) -> Floats:
         dct(np.eye(side, dtype=np.float32), norm="ortho", axis=0)[:_FREQUENCIES] for side in (SIDE - 2 * _BANNER, SIDE)
     )
     waves = down @ _structure(looks, sigma=5, smooth=0.3)[:, _BANNER:-_BANNER] @ right.T
-    return _unit(waves.reshape(len(looks), -1)[:, 1:], 1e-3)
+    return _unit(waves.reshape(len(looks), _FREQUENCIES**2)[:, 1:], 1e-3)
 
 
 def _colours(thumbnails: NDArray[np.uint8]) -> Floats:
-    channels = thumbnails.reshape(len(thumbnails), -1, 3).astype(np.float32)
+    channels = thumbnails.reshape(len(thumbnails), 64, 3).astype(np.float32)
     differences = channels[..., [0, 2]] - channels[..., [1]]
     differences -= differences.mean(axis=1, keepdims=True)
-    values = differences.reshape(len(thumbnails), -1)
+    values = differences.reshape(len(thumbnails), 128)
     return _unit(values, 2 * np.sqrt(values.shape[1]))  # two levels, so that the noise of a grey photo stays small
 
 
@@ -214,10 +220,17 @@ def _lens(zoom: float) -> Floats:
 
 
 def _second_look(first: Floats, second: Floats) -> tuple[Floats, Floats]:
-    """Correlate structures [P, 32, 32], the middle of one with the part of the other that fits it best.
+    """Return the correlation of structures [P, 32, 32], and the share of the tiles that agree, float32 [P] each."""
+    one, other = _fitted(first, second)
+    whole, _ = _correlation(one.reshape(len(one), 1, _INNER**2), other.reshape(len(one), 1, _INNER**2))
+    tiles, strength = _correlation(_tiles(one), _tiles(other))
+    counted = strength >= _BLANK
+    agreeing = ((tiles >= TILE_CORRELATION) & counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    return whole[:, 0], agreeing
 
-    Returns the correlation of the whole, and the share of the tiles that agree, float32 [P] each.
-    """
+
+def _fitted(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Return the middles of structures [P, 32, 32] and the parts of the others that fit them best, [P, 24, 24] each."""
     inner = slice(_SHIFT, -_SHIFT)
     middle = np.zeros(first.shape, np.float32)
     middle[:, inner, inner] = first[:, inner, inner]
@@ -228,12 +241,7 @@ def _second_look(first: Floats, second: Floats) -> tuple[Floats, Floats]:
         scores = np.empty((0, len(lags), len(lags)))
     down, right = np.divmod(scores.reshape(len(first), len(lags) ** 2).argmax(axis=1), len(lags))
     windows = np.lib.stride_tricks.sliding_window_view(second, (_INNER, _INNER), axis=(1, 2))
-    one, other = middle[:, inner, inner], windows[np.arange(len(second)), down, right]
-    whole, _ = _correlation(one.reshape(len(one), 1, _INNER**2), other.reshape(len(one), 1, _INNER**2))
-    tiles, strength = _correlation(_tiles(one), _tiles(other))
-    counted = strength >= _BLANK
-    agreeing = ((tiles >= TILE_CORRELATION) & counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
-    return whole[:, 0], agreeing
+    return middle[:, inner, inner], windows[np.arange(len(second)), down, right]
 
 
 def _tiles(middles: Floats) -> Floats:

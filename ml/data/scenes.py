@@ -22,6 +22,8 @@ LARGE_SHARE, LARGE_NUMBER = 0.05, 20
 SUSPICIOUS_SHARE, SUSPICIOUS_NUMBER = 0.1, 10
 """From this share and number of photos on, what looks like bursts is warned of."""
 NAMED = 3
+COMPARED = 8
+"""Photos of the animal that are compared with all others of their group at once: it takes 40 KB per pair."""
 
 _STAMP = re.compile(r"(?<!\d)((?:19|20)\d{6})[-_T ]?(\d{6})(?!\d)")
 _LAST_NUMBER = re.compile(r"^(.*\d.*?[^\d])\(?\d{1,3}\)?$")
@@ -34,7 +36,7 @@ def bursts(photos: pd.DataFrame, seconds: float = BURST_SECONDS) -> list[str]:
     it wherever their photos lie; others by their model and the photo's folder. `photos` has the columns `path`, `taken`
     and `camera` (see `ml.data.photos.Facts`).
     """
-    folders = photos.path.str.rpartition("/")[0]
+    folders = pd.Series([path.rpartition("/")[0] for path in photos.path], photos.index, str)
     names = photos.camera.fillna("").astype(str)
     cameras = names.where(names.str.contains("#"), names + " in " + folders)
     return _runs(cameras, photos.taken, seconds)
@@ -62,14 +64,18 @@ def contradictions(manifest: pd.DataFrame) -> pd.DataFrame:
     shows the animal, are no contradiction.
     """
     used = manifest[(manifest.reason == "") & (manifest.near != "")]
-    mixed = used[used.groupby("near").label.transform("nunique") > 1]
-    pairs = mixed[mixed.label == 1].merge(mixed[mixed.label == 0], on="near", suffixes=("", "_other"))
-    renamed = {"look_other": "look", "thumbnail_other": "thumbnail"}
-    other = pairs[list(renamed)].rename(columns=renamed)
-    pairs["likeness"] = likeness(Fingerprints.of(pairs).looks, Fingerprints.of(other).looks)
-    found = pairs.loc[pairs.likeness >= SAME_PICTURE, ["path", "path_other", "likeness"]]
-    found = found.rename(columns={"path_other": "other_path"})
-    return found.sort_values(["likeness", "path"], ascending=[False, True], ignore_index=True)
+    mixed = used[used.groupby("near").label.transform("nunique") > 1].reset_index(drop=True).reset_index(names="place")
+    looks = Fingerprints.of(mixed).looks
+    columns = ["near", "place", "path"]
+    mine, others = (mixed.loc[mixed.label == label, columns] for label in (1, 0))
+    found = [pd.DataFrame(columns=["path", "other_path", "likeness"])]
+    for start in range(0, len(mine), COMPARED):
+        pairs = mine[start : start + COMPARED].merge(others, on="near", suffixes=("", "_other"))
+        pairs["likeness"] = likeness(looks[pairs.place], looks[pairs.place_other])
+        same = pairs[pairs.likeness >= SAME_PICTURE].rename(columns={"path_other": "other_path"})
+        found.append(same[found[0].columns])
+    rows = pd.concat([table for table in found if len(table)] or found)
+    return rows.sort_values(["likeness", "path"], ascending=[False, True], ignore_index=True)
 
 
 def _large(used: pd.DataFrame, n_folds: int) -> Iterator[str]:

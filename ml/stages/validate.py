@@ -183,7 +183,7 @@ def _record(
             stage.log(_counts(made))
             stage.table("left_out", made.loc[made.reason != "", ["path", "label", "class", "reason"]])
             stage.table("manifest", made.drop(columns=["thumbnail", "look"]))
-        if both is not None and len(both):
+        if made is not None and both is not None and len(both):
             stage.table("contradictions", both)
             stage.figure("contradictions", _sheet(both, made, animal, settings))
     tracker.close_run(parent, made is not None, remark)

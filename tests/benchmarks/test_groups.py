@@ -71,7 +71,9 @@ def test_on_bursts_the_interval_holds_the_accuracy_on_other_scenes(tied_by: str,
     """In 19 of 20 draws of 120 scenes; judged on the scenes that aren't drawn."""
     random = np.random.default_rng(0)
     _write(tmp_path / "bursts", photos, random)
-    animal = Animal(name="fox", positives=["fox/*"], negatives=["*/*"], group="*/{scene}/*" if tied_by == "group" else "")
+    animal = Animal(
+        name="fox", positives=["fox/*"], negatives=["*/*"], group="*/{scene}/*" if tied_by == "group" else ""
+    )
     scanned = scanning.scan(tmp_path / "bursts", tmp_path / "cache")
     if tied_by == "group":
         scanned = scanned.assign(taken=np.nan)
@@ -81,7 +83,8 @@ def test_on_bursts_the_interval_holds_the_accuracy_on_other_scenes(tied_by: str,
     held, lines = 0, []
     for _ in range(DRAWS):
         drawn = [
-            random.permutation(burst[table.label == label].unique())[:count] for label, count in ((1, FOXES), (0, OTHERS))
+            random.permutation(burst[table.label == label].unique())[:count]
+            for label, count in ((1, FOXES), (0, OTHERS))
         ]
         inside = burst.isin(np.concatenate(drawn)).to_numpy()
         made = manifest.accept(table[inside].reset_index(drop=True), {}, None, FOLDS)
@@ -133,6 +136,6 @@ def test_near_duplicates_of_many_photos_take_little_more_than_the_bare_product()
         started = time.process_time()
         near_duplicate_groups(names, fingerprints)
         many = time.process_time() - started
-    pairs = 20_000**2 / 2
-    print(f"\nbare {bare / pairs * 1e9:.2f} ns a pair, all {many / pairs * 1e9:.2f}, without what photos cost {(many - 10 * few) / pairs * 1e9:.2f}")
+    bare_ns, all_ns, pairs_ns = (seconds / (20_000**2 / 2) * 1e9 for seconds in (bare, many, many - 10 * few))
+    print(f"\nbare {bare_ns:.2f} ns a pair, all {all_ns:.2f}, without what photos cost {pairs_ns:.2f}")
     assert many - 10 * few <= 3 * bare

@@ -67,7 +67,7 @@ def test_the_first_glob_that_finds_negatives_is_used_less_the_positives(tmp_path
         ),
         (
             f"[tiger]\n{TIGER}colour = 1\n",
-            "Keys: positives, negatives, holdout, gan, apart, schedule, preset, req",
+            "Keys: positives, negatives, holdout, gan, group, apart, schedule, preset",
         ),
         (f"[tiger]\n{TIGER}[tiger.fox]\n", "table [tiger]: fox: Extra inputs are not permitted"),
         (f"[tiger]\n{TIGER}name = 'fox'\n", "named by their heading. Received: tiger = {'positives'"),
@@ -123,7 +123,9 @@ def test_without_a_group_no_path_says_anything() -> None:
     assert Animal(name="fox", positives=["fox/*"], negatives=["*/*"]).scene("fox/north/1.jpg") == ""
 
 
-@pytest.mark.parametrize("group", ["*/*", "*/{}/*", "*/{site/*", "*/site}/*", "{a}/{a}/*", "{site name}/*", "{{site}}/*"])
+@pytest.mark.parametrize(
+    "group", ["*/*", "*/{}/*", "*/{site/*", "*/site}/*", "{a}/{a}/*", "{site name}/*", "{{site}}/*"]
+)
 def test_a_group_without_a_part_in_braces_is_refused(group: str, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="a pattern with one or more parts in braces, each named once"):
         _read(tmp_path, f"[tiger]\n{TIGER}group = '{group}'\n")

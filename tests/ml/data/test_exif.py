@@ -64,7 +64,9 @@ def test_the_camera_is_make_model_and_serial_number(camera: dict, shot: dict, na
     assert _taken(picture(0), camera, shot)[1] == name
 
 
-@pytest.mark.parametrize("broken", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"])
+@pytest.mark.parametrize(
+    "broken", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
+)
 def test_broken_tags_are_no_fault_of_the_photo(broken: bytes, picture) -> None:
     buffer = io.BytesIO()
     picture(0).save(buffer, "JPEG", exif=broken)

@@ -106,7 +106,10 @@ class TestDraft:
         shutil.copy(root / "fox" / "000.jpg", root / "cat" / "both.jpg")
         scanned = scanning.scan(root, tmp_path / "cache")
         cat = Animal(name="cat", positives=["cat/*"], negatives=["*/*"])
-        for animal, other, mine, theirs in ((FOX, cat, "fox/000.jpg", "cat/both.jpg"), (cat, FOX, "cat/both.jpg", "fox/000.jpg")):
+        for animal, other, mine, theirs in (
+            (FOX, cat, "fox/000.jpg", "cat/both.jpg"),
+            (cat, FOX, "cat/both.jpg", "fox/000.jpg"),
+        ):
             table = manifest.draft(scanned, animal, [other])
             assert not table.contradicted.any()
             made = _accept(scanned, animal=animal).set_index("path")
@@ -211,7 +214,9 @@ class TestVersions:
         loaded = manifest.load(folder, name)
         assert manifest.digest(loaded) == name == manifest.digest(made)
         assert set(loaded.root) == {str(tmp_path / "photos")}
-        pd.testing.assert_frame_equal(loaded.drop(columns="root"), made, check_dtype=False)
+        pd.testing.assert_frame_equal(
+            loaded.drop(columns="root"), made.drop(columns=["look", "thumbnail"]), check_dtype=False
+        )
         assert manifest.digest(_accept(scanned, previous=loaded)) == name
 
     @pytest.mark.parametrize("name", ["0" * 16, "../../etc/passwd", "", "accepted", "0" * 16 + "\n"])

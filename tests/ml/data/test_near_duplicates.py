@@ -14,8 +14,8 @@ from ml.data.near_duplicates import SAME_PICTURE, Fingerprints, likeness, near_d
 def _fingerprints(pictures: list[Image.Image]) -> Fingerprints:
     facts = [photos.fingerprint(picture.convert("RGB"), photos.Facts(None)) for picture in pictures]
     looks, thumbnails = (
-        np.frombuffer(b"".join(getattr(each, name) for each in facts), np.uint8).reshape(len(facts), -1)
-        for name in ("look", "thumbnail")
+        np.frombuffer(b"".join(getattr(each, name) for each in facts), np.uint8).reshape(len(facts), size)
+        for name, size in (("look", 1024), ("thumbnail", 192))
     )
     return Fingerprints(looks, thumbnails)
 
@@ -136,11 +136,10 @@ def test_copies_of_an_animal_that_is_cut_out_on_white_are_tied() -> None:
     assert len(set(_groups([cut_out, _jpeg(cut_out, 50)]))) == 1
 
 
-def test_a_mirror_image_and_another_colour_are_other_photos(picture) -> None:
+def test_a_mirror_image_is_another_photo(picture) -> None:
     original = picture(1)
-    swapped = Image.merge("RGB", original.split()[::-1])
     mirrored = original.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    assert len(set(_groups([original, swapped, mirrored]))) == 3
+    assert len(set(_groups([original, mirrored]))) == 2
 
 
 def test_a_group_is_named_by_its_smallest_hash_and_chains_through_the_middle(picture) -> None:
@@ -192,9 +191,12 @@ def test_pairs_are_found_across_blocks_too() -> None:
 
 
 def test_likeness_tells_the_same_picture_from_the_next_frame(picture) -> None:
-    scene = picture(3, 300, 200)
-    still, moved = _crop(scene, 0.1, 0.1, 0.1, 0.1), _crop(scene, 0.14, 0.1, 0.06, 0.1)
-    looks = _fingerprints([still, _jpeg(still, 70), still.resize((90, 60)), moved]).looks
+    scene = picture(3, 240, 160)
+    with_an_animal = scene.copy()
+    ImageDraw.Draw(with_an_animal).ellipse((110, 80, 150, 105), fill=(150, 90, 40))
+    frames = [scene, _jpeg(scene, 70), scene.resize((90, 60)), with_an_animal]
+    assert len(set(_groups(frames))) == 1
+    looks = _fingerprints(frames).looks
     alike = likeness(looks[[0, 0, 0]], looks[[1, 2, 3]])
     assert (alike[:2] >= SAME_PICTURE).all()
     assert alike[2] < SAME_PICTURE

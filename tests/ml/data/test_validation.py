@@ -216,7 +216,7 @@ cut = _made(12, 12).assign(group=[f"{n // 2:016x}" for n in range(24)])
         (_made(190, 10), "The share of positives is outside 0.002 to 0.9"),
         (
             cut,
-            "Near-duplicates stand in different folds (expect_column_values_to_be_between). "
+            "Photos that belong together stand in different folds (expect_column_values_to_be_between). "
             "Photos: 'fox/000.jpg', 'fox/001.jpg', ",
         ),
     ],
