@@ -86,23 +86,6 @@ def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tup
     return float(min(max(centre - half, 0.0), p)), float(max(min(centre + half, 1.0), p))
 
 
-def effective_number(correct: BoolArray, weights: FloatArray, groups: npt.ArrayLike) -> float:
-    """How many independent photos say as much of an accuracy as these, which come in groups [N].
-
-    It is the number of photos (their total weight) over the design effect, the variance between groups over that of
-    independent photos (Rao & Scott 1992, section 2), at least the number of groups of average size (Kish 1965), and at
-    most the number of photos. Where all answers are right the groups show no variance: then it is that of the groups.
-    """
-    group = np.unique(np.asarray(groups), return_inverse=True)[1]
-    sizes, hits = np.bincount(group, weights), np.bincount(group, weights * correct)
-    total = float(sizes.sum())
-    accuracy = float(hits.sum()) / total
-    variance = float(((hits - accuracy * sizes) ** 2).sum()) / total**2 * len(sizes) / max(len(sizes) - 1, 1)
-    fewest = total**2 / float((sizes**2).sum())
-    shown = accuracy * (1 - accuracy) / variance if variance > 0 else fewest
-    return min(max(shown, fewest), total)
-
-
 def accuracy_standard_error(accuracy: float, n: float) -> float:
     """Standard error of an accuracy on `n` photos: half of Wilson's 68.3 % interval, so never 0."""
     low, high = wilson_interval(accuracy * n, n, confidence=2 * NormalDist().cdf(1) - 1)
@@ -202,7 +185,6 @@ def evaluate(
     folds: IntArray,
     seed: int,
     draws: int = DRAWS,
-    groups: npt.ArrayLike | None = None,
 ) -> dict[str, float]:
     """The metrics of a classifier, by the names they have in MLflow.
 
@@ -210,8 +192,7 @@ def evaluate(
     score near 0), `cv_all_*` on all photos. Mean and standard deviation (of a sample, ddof 1) of the accuracy
     are over the folds of one draw, then averaged over the draws. The interval is Wilson's on the pooled
     predictions with the photos of one draw as n: as the draws share their positives, more draws don't make it
-    narrower. Photos of one group (`groups` [N], each photo its own if None) stand or fall together, so n is smaller
-    where they do: see `effective_number`. ROC-AUC is of pooled predictions too.
+    narrower. ROC-AUC is of pooled predictions too.
 
     Raises DataError where positives or negatives are missing, or probabilities are not numbers in [0, 1].
     """
@@ -223,9 +204,8 @@ def evaluate(
     weights = draw_weights(chosen, len(labels))
 
     by_fold = [pd.Series(correct[draw].astype(float)).groupby(np.asarray(folds)[draw]).mean() for draw in chosen]
-    accuracy = float(weights @ correct) / float(weights.sum())
-    n = effective_number(correct, weights, np.arange(len(labels)) if groups is None else groups)
-    low, high = wilson_interval(accuracy * n, n)
+    n = float(weights.sum())
+    low, high = wilson_interval(float(weights @ correct), n)
     return {
         "cv_accuracy_mean": float(np.mean([folds.mean() for folds in by_fold])),
         "cv_accuracy_std": float(np.mean([folds.std() if len(folds) > 1 else 0.0 for folds in by_fold])),

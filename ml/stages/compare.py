@@ -133,7 +133,6 @@ def _without(job: Job, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFram
                 rows["class"].to_numpy(str),
                 rows.fold.to_numpy(),
                 job.params.seed,
-                groups=rows.group,
             )
             for rows in kept.values()
         ]

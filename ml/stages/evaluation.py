@@ -59,7 +59,7 @@ def report(
     """Log everything about the out-of-fold `probabilities` of `dataset.training`; return the metrics."""
     rows = dataset.training
     labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
-    metrics = classification.evaluate(labels, probabilities, classes, rows.fold.to_numpy(), seed, groups=rows.group)
+    metrics = classification.evaluate(labels, probabilities, classes, rows.fold.to_numpy(), seed)
     trained = [fold.metrics["train_accuracy"] for fold in folds]
     metrics["train_accuracy_mean"] = float(np.mean(trained))
     metrics["overfit_gap"] = metrics["train_accuracy_mean"] - metrics["cv_accuracy_mean"]
@@ -85,9 +85,7 @@ def course(run: StageRun, dataset: Dataset, probabilities: Sequence[np.ndarray],
     """
     rows = dataset.training
     labels, classes, folds = rows.label.to_numpy(bool), rows["class"].to_numpy(str), rows.fold.to_numpy()
-    found = pd.DataFrame(
-        [classification.evaluate(labels, said, classes, folds, seed, groups=rows.group) for said in probabilities]
-    )
+    found = pd.DataFrame([classification.evaluate(labels, said, classes, folds, seed) for said in probabilities])
     run.table(COURSE, pd.DataFrame({f"draw_{draw}": said for draw, said in enumerate(probabilities)}))
     return {f"course_{name}": float(found[f"cv_{name}"].mean()) for name in COURSE_METRICS}
 

@@ -87,9 +87,7 @@ def _name(switched: Switched) -> str:
 
 def _judged(bench: Bench, folds: Sequence[Fold]) -> dict[str, Any]:
     probabilities = np.nan_to_num(pool(folds, len(bench.labels)), nan=0.5)  # a fit that diverged tells nothing
-    found = classification.evaluate(
-        bench.labels, probabilities, bench.classes, bench.folds, bench.seed, groups=bench.groups
-    )
+    found = classification.evaluate(bench.labels, probabilities, bench.classes, bench.folds, bench.seed)
     trained = float(np.mean([fold.metrics["train_accuracy"] for fold in folds]))
     return {
         **{name: value for name, value in found.items() if name.startswith("cv_accuracy")},

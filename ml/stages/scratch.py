@@ -37,15 +37,13 @@ class Bench:
     seed: int
     by_class: bool = False
     """Whether networks learn to tell all classes apart, or the animal from the others."""
-    groups: np.ndarray | None = None
-    """What stands or falls together, str [N]; each photo alone if None."""
 
     @classmethod
     def of(cls, job: Job, side: int, negatives: str, seed: int, by_class: bool = False) -> "Bench":
         rows = job.dataset.training
         images = job.dataset.images(rows.index, side, side)
         labels, classes, folds = rows.label.to_numpy(), rows["class"].to_numpy(str), rows.fold.to_numpy()
-        return cls(images, labels, classes, folds, negatives, seed, by_class, rows.group.to_numpy(str))
+        return cls(images, labels, classes, folds, negatives, seed, by_class)
 
     @cached_property
     def targets(self) -> np.ndarray:

@@ -187,42 +187,6 @@ def test_evaluate_agrees_with_each_draw_taken_by_itself():
     assert interval == pytest.approx(classification.wilson_interval(80 * pooled, 80))
 
 
-def test_photos_that_stand_and_fall_together_count_as_one():
-    labels = np.repeat([True, False], 240)
-    classes = np.where(labels, "fox", "wolf")
-    scenes = np.arange(480) // 4
-    right = labels.astype(float)
-    wrong_scenes = np.where(np.isin(scenes, [0, 1, 60, 61]), 1 - right, right)
-    folds = scenes % 5
-
-    def width(probabilities, groups):
-        metrics = classification.evaluate(labels, probabilities, classes, folds, seed=0, groups=groups)
-        return metrics["cv_accuracy_high"] - metrics["cv_accuracy_low"]
-
-    low, high = classification.wilson_interval(120, 120)
-    assert width(right, scenes) == pytest.approx(high - low)
-    low, high = classification.wilson_interval(116, 120)
-    assert width(wrong_scenes, scenes) == pytest.approx(high - low, rel=0.02)
-    assert width(wrong_scenes, None) == width(wrong_scenes, np.arange(480)) < 0.6 * width(wrong_scenes, scenes)
-
-
-def test_the_interval_holds_the_accuracy_of_other_scenes_in_95_of_100_draws():
-    random = np.random.default_rng(0)
-    labels = np.repeat([True, False], 240)
-    classes = np.where(labels, "fox", "wolf")
-    scenes = np.arange(480) // 4
-    held = 0
-    for _ in range(200):
-        # Of a scene of four frames, all are told right or all wrong, but for one in twenty.
-        wrong = (random.random(120) < 0.08)[scenes] ^ (random.random(480) < 0.02)
-        truth = 0.08 * 0.98 + 0.92 * 0.02
-        metrics = classification.evaluate(
-            labels, np.where(wrong, ~labels, labels).astype(float), classes, scenes % 5, seed=0, groups=scenes
-        )
-        held += metrics["cv_accuracy_low"] <= 1 - truth <= metrics["cv_accuracy_high"]
-    assert held >= 184  # 92 %, two standard errors below 95
-
-
 def test_evaluate_bears_a_single_fold_and_few_photos():
     labels, probabilities, classes, _ = dataset(positives=2, negatives=1)
     metrics = classification.evaluate(labels, probabilities, classes, np.zeros(3, int), seed=0)
