@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MenagerieError as error:
         print(f"menagerie: {error}", file=sys.stderr)
         return 2 if isinstance(error, ParameterError) else 1
+    except OSError as error:  # the disk is full, or a file or folder can't be read or written: its name is in it
+        print(f"menagerie: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -65,8 +68,7 @@ def _download(options: argparse.Namespace, chosen: settings.Settings, console: C
 
 def _score(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
     params = ScoreParams.read({"photos": chosen.root(options.folder), "most_photos": options.most})
-    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(environment(replace(chosen, parallelism=1)))  # as a task, but with all cores
     with console.status("Loading the champions"), _without_greetings():
         from ml.stages import score_images
     with demo.progress_bar(console, "Scoring", MofNCompleteColumn()) as progress:

@@ -7,7 +7,7 @@ import httpx
 from rich.console import Group
 from rich.table import Table
 
-from ml import animals
+from ml import animals, mlflow_server
 from ml.errors import ServiceError
 from ml.settings import Settings
 
@@ -22,7 +22,7 @@ def results(settings: Settings, kind: str) -> Group:
     for heading in ("animal", "champion", "accuracy (95 % interval)", "ROC AUC on all", kind):
         table.add_column(heading, justify="left" if heading == "animal" else "right")
     lines = []
-    url, login = f"{settings.mlflow_uri}/api/2.0/mlflow/", settings.mlflow_login
+    url, login = f"{settings.mlflow_uri}/api/2.0/mlflow/", mlflow_server.login(settings)
     with httpx.Client(base_url=url, auth=login, timeout=30.0, trust_env=False) as http:
         for animal in animals.read(settings.animals):
             found = _mlflow(http, "registered-models/alias", name=f"{animal}-classifier", alias="champion")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ml.errors import ParameterError
 
@@ -54,7 +55,7 @@ class Settings:
     """Address of Airflow in a browser, if it is not `airflow_url`."""
     mlflow_page: str = ""
     """Address of MLflow in a browser, if it is not `mlflow_uri`."""
-    mlflow_login: tuple[str, str] | None = field(default=None, repr=False)
+    mlflow_login: tuple[str, str] | None = field(default=None, repr=False, compare=False)
     """User and password that MLflow asks for: `MLFLOW_TRACKING_USERNAME`, `MLFLOW_TRACKING_PASSWORD`."""
 
     @property
@@ -75,6 +76,11 @@ class Settings:
     def own_mlflow_uri(self) -> str:
         """Address of the MLflow server that the stack starts, unless `mlflow_uri` is another."""
         return _url(self.host, self.mlflow_port)
+
+    @property
+    def owns_mlflow(self) -> bool:
+        """Whether the MLflow server is the stack's own, and not one that `MLFLOW_TRACKING_URI` names."""
+        return self.mlflow_uri == self.own_mlflow_uri
 
     def root(self, named: str = "") -> str:
         """Return where photos are, those at `named` or else these settings' own: an absolute path, or a URL.
@@ -120,7 +126,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         host=host,
         airflow_port=_whole_number(env, "MENAGERIE_AIRFLOW_PORT", 8080, 1, 65535),
         mlflow_port=mlflow_port,
-        mlflow_uri=env.get("MLFLOW_TRACKING_URI") or _url(host, mlflow_port),
+        mlflow_uri=_server(env.get("MLFLOW_TRACKING_URI") or "", _url(host, mlflow_port)),
         parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
         preset=env.get("MENAGERIE_PRESET") or "standard",
         gpu_queue=env.get("MENAGERIE_GPU_QUEUE") or "default",
@@ -136,6 +142,13 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
 def _url(host: str, port: int) -> str:
     """Return where a client on this machine, a browser too, finds a server that listens on `host`."""
     return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+
+
+def _server(uri: str, own: str) -> str:
+    """Return the address of a server without a slash at its end; this machine's own one by whatever name as `own`."""
+    uri = uri.rstrip("/") or own
+    this_machine = re.sub(r"^http://(localhost|127\.0\.0\.1|\[::1\])(?=:)", f"http://{urlsplit(own).hostname}", uri)
+    return own if this_machine == own else uri
 
 
 def _local(home: Path, address: str) -> Path:

@@ -54,6 +54,7 @@ def test_demo_ends_with_a_champion_that_predicts_in_a_fresh_process(environment:
         text=True,
         check=True,
         cwd="/",
+        env=stack_environment.environment(chosen),
     )
     elephant, zebra = map(float, answer.stdout.splitlines()[-1].split())
     assert elephant > 0.5 > zebra
