@@ -74,6 +74,16 @@ def _score(options: argparse.Namespace, chosen: settings.Settings, console: Cons
     console.print(result.summary, highlight=False, markup=False, soft_wrap=True)
 
 
+def _champion(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _without_greetings():
+        from ml.tracking import Tracker
+
+        made = Tracker(chosen.mlflow_uri).choose_champion(options.model, options.version)
+    said = f"{made} is the champion." if made else f"{options.model} has no champion."
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def _without_greetings() -> Iterator[None]:
     """Keep from the terminal what TensorFlow says when it is loaded; some of it no setting silences."""
