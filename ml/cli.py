@@ -1,4 +1,4 @@
-"""The command line: `menagerie up | down | demo | sample | download | score | airflow`."""
+"""The command line: `menagerie up | down | demo | sample | download | score | champion | airflow`."""
 
 import argparse
 import os
@@ -146,6 +146,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--most", type=int, metavar="N", help="draw so many photos at random, if there are more")
     score.set_defaults(run=_score)
+
+    champion = commands.add_parser("champion", help="make another version of a model the champion, after loading it")
+    champion.add_argument("model", metavar="MODEL", help="a registered model, such as fox-classifier")
+    champion.add_argument("version", metavar="VERSION", help="its number; or none: the next run makes a champion")
+    champion.set_defaults(run=_champion)
 
     airflow = commands.add_parser("airflow", help="Airflow's own command line, on this stack", add_help=False)
     airflow.add_argument("arguments", nargs=argparse.REMAINDER)

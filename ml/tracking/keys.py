@@ -22,7 +22,7 @@ def work_key(stage: str, digest: str, params: Mapping[str, Any], code: str) -> s
 
 
 def run_key(digest: str, params: Mapping[str, Any]) -> str:
-    """Return what names the work of a whole DAG run: its dataset, its choices, the code, and this machine's precision."""
+    """Return what names the work of a whole DAG run: its dataset, its choices, the code and the precision here."""
     choices = {name: value for name, value in params.items() if name != "force"}
     return work_key("run", digest, choices | {"precision": precision_of_cpu()}, fingerprint.of(STAGES))
 
