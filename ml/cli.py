@@ -1,4 +1,4 @@
-"""The command line: `menagerie up | down | demo | sample | download | score | airflow`."""
+"""The command line: `menagerie up | down | demo | sample | download | score | champion | airflow`."""
 
 import argparse
 import os
@@ -76,6 +76,16 @@ def _score(options: argparse.Namespace, chosen: settings.Settings, console: Cons
     console.print(result.summary, highlight=False, markup=False, soft_wrap=True)
 
 
+def _champion(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _without_greetings():
+        from ml.tracking import Tracker
+
+        made = Tracker(chosen.mlflow_uri).choose_champion(options.model, options.version)
+    said = f"{made} is the champion." if made else f"{options.model} has no champion."
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def _without_greetings() -> Iterator[None]:
     """Keep from the terminal what TensorFlow says when it is loaded; some of it no setting silences."""
@@ -138,6 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--most", type=int, metavar="N", help="draw so many photos at random, if there are more")
     score.set_defaults(run=_score)
+
+    champion = commands.add_parser("champion", help="make another version of a model the champion, after loading it")
+    champion.add_argument("model", metavar="MODEL", help="a registered model, such as fox-classifier")
+    champion.add_argument("version", metavar="VERSION", help="its number; or none: the next run makes a champion")
+    champion.set_defaults(run=_champion)
 
     airflow = commands.add_parser("airflow", help="Airflow's own command line, on this stack", add_help=False)
     airflow.add_argument("arguments", nargs=argparse.REMAINDER)

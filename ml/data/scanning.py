@@ -109,7 +109,7 @@ def _unread(name: str, problem: str) -> dict:
 
 
 def _facts_file(cache_folder: Path) -> Path:
-    return cache_folder / "facts.parquet"
+    return cache.decoded(cache_folder) / "facts.parquet"
 
 
 def _keep_facts(cache_folder: Path, decoded: pd.DataFrame) -> None:

@@ -3,7 +3,7 @@
 import logging
 
 from ml.data import manifest
-from ml.errors import DataError
+from ml.errors import DataError, LostError
 from ml.results import DagRun
 from ml.settings import Settings
 from ml.stages.job import Job, P, animal_named
@@ -42,7 +42,11 @@ def unchanged(job: Job) -> str | None:
     twin = None if job.params.force else job.tracker.twin(job.animal, job.parent)
     if twin is None or twin.data.tags.get(CHAMPION) != champion_of(job):
         return None
-    job.tracker.adopt(job.parent, twin)
+    try:
+        job.tracker.adopt(job.parent, twin)
+    except LostError as error:
+        log.warning("nothing has changed since an earlier run, but its report is gone, so all goes on: %s", error)
+        return None
     return (
         f"Nothing has changed since MLflow run {job.tracker.run_url(twin.info.run_id)}: its results are this run's. "
         "To compute all again, tick the param force."
@@ -51,5 +55,4 @@ def unchanged(job: Job) -> str | None:
 
 def champion_of(job: Job[P]) -> str:
     """Return the classifier champion's version, empty without one."""
-    champion = job.tracker.champion(job.classifier_name)
-    return champion.version if champion else ""
+    return job.tracker.champion_number(job.classifier_name)

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pandas as pd
 
@@ -89,7 +90,7 @@ def run(
     store.fetch(scan_file)
     table = pd.read_parquet(scan_file)
     before = manifest.accepted(folder)
-    previous = manifest.load(folder, before) if before else None
+    previous = _previous(folder, before) if before else None
     run_id = ""
     # Data Docs show the newest validation; those that changed something, or failed, are kept in MLflow.
     shutil.rmtree(docs, ignore_errors=True)
@@ -157,3 +158,12 @@ def _record(
             stage.table("manifest", made.drop(columns=["thumbnail", "dhash"]))
     tracker.close_run(parent, made is not None, remark)
     return parent
+
+
+def _previous(folder: Path, digest: str) -> pd.DataFrame | None:
+    """Return the accepted manifest; `None`, with a warning, where it is gone or of another version."""
+    try:
+        return manifest.load(folder, digest)
+    except (DataError, OSError, ValueError) as error:
+        log.warning("The photos are dealt into folds anew, and not compared with those accepted before: %s", error)
+        return None
