@@ -7,7 +7,7 @@ import httpx
 from rich.console import Group
 from rich.table import Table
 
-from ml import animals
+from ml import animals, mlflow_pages
 from ml.errors import ServiceError
 from ml.settings import Settings
 
@@ -68,7 +68,7 @@ def _report(settings: Settings, http: httpx.Client, run: dict[str, Any]) -> Path
         tags = {tag["key"]: tag["value"] for tag in above["data"].get("tags", [])}
         parent = tags.get("mlflow.parentRunId")
         above = (_mlflow(http, "runs/get", run_id=parent) or {}).get("run") if parent else None
-    return f"{settings.mlflow_link}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
+    return mlflow_pages.page(settings.mlflow_link, info["experiment_id"], info["run_id"])
 
 
 def _text(form: str, metrics: dict[str, float]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
+from ml.figures.lettering import tail
 from ml.figures.style import (
     ANIMAL,
     OTHER,
@@ -87,9 +88,5 @@ def _grid(figure: Figure | SubFigure, images: Sequence[Image], captions: Sequenc
     for axes, image, caption in zip(figure.axes, images, captions, strict=False):
         axes.imshow(image, interpolation="lanczos")
         axes.set_anchor("S")
-        lines = "\n".join(_tail(line) for line in caption.split("\n"))
+        lines = "\n".join(tail(line, CAPTION_CHARACTERS) for line in caption.split("\n"))
         axes.set_title(lines, loc="center", y=0, pad=-4, va="top", fontsize=7, linespacing=1.3)
-
-
-def _tail(path: str, length: int = CAPTION_CHARACTERS) -> str:
-    return path if len(path) <= length else "…" + path[1 - length :]

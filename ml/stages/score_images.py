@@ -55,7 +55,7 @@ def run(
         ServiceError: MLflow doesn't answer, or the folder is being scored by another process.
     """
     root = mirror.folder(settings.root(params.photos))
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     judges = champions(settings, tracker)
     folder = settings.home / "scores" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     most = params.most_photos if params.photos or params.most_photos else EXAMPLES

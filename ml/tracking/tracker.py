@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pandas as pd
 
+from ml import mlflow_pages
 from ml.errors import ServiceError
 from ml.results import DagRun, StageResult
 from ml.tracking.stage_run import PARENT, TAG, RegisteredVersion, StageRun, log_batch
@@ -33,8 +34,8 @@ ABANDONED = "it was killed, or its machine was (is there memory enough?): see th
 class Tracker:
     """A connection to one MLflow server."""
 
-    def __init__(self, uri: str) -> None:
-        """Connect to the server at `uri`.
+    def __init__(self, uri: str, browser_uri: str = "") -> None:
+        """Connect to the server at `uri`; in a browser, its pages are at `browser_uri`, if that isn't the same.
 
         Raises:
             ServiceError: nothing healthy answers there.
@@ -43,6 +44,7 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.uri = uri
+        self.browser_uri = browser_uri or uri
         if uri.startswith("http"):
             try:
                 httpx.get(f"{uri}/health", timeout=10).raise_for_status()
@@ -239,8 +241,8 @@ class Tracker:
         return mlflow.keras.load_model(registered.uri)
 
     def run_url(self, run_id: str) -> str:
-        run = self.client.get_run(run_id)
-        return f"{self.uri}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+        """Return the address of a run's page."""
+        return mlflow_pages.page(self.browser_uri, self.client.get_run(run_id).info.experiment_id, run_id)
 
     def _description(self, dag_run: DagRun, validation_run: str) -> str:
         links = {"The DAG run in Airflow": dag_run.url}

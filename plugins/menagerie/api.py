@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from menagerie import queries, tasks
 from menagerie.chart import chart
 from menagerie.store import Mlflow, Run
 from menagerie.tasks import Task
-from ml import animals
+from ml import animals, mlflow_pages
 from ml.errors import MenagerieError, ServiceError
 from ml.settings import Settings
 
@@ -107,12 +108,12 @@ def make_app(settings: Settings) -> FastAPI:
                 found = tasks.run_of(mlflow, where, asked)
                 return RedirectResponse(run_page(tasks.stage_of(mlflow, found, asked)))
             case "docs":
-                return RedirectResponse(run_page(tasks.docs_of(mlflow, where, asked)) + "/artifacts/data_docs")
+                return RedirectResponse(run_page(tasks.docs_of(mlflow, where, asked), "artifacts/data_docs"))
             case "report":
                 return RedirectResponse(f"../report/{tasks.run_of(mlflow, where, asked).id}")
 
-    def run_page(run: Run) -> str:
-        return f"{settings.mlflow_link}/#/experiments/{run.experiment}/runs/{run.id}"
+    def run_page(run: Run, part: str = "") -> str:
+        return mlflow_pages.page(settings.mlflow_link, run.experiment, run.id, part)
 
     return app
 
@@ -153,7 +154,7 @@ def _templates(settings: Settings) -> jinja2.Environment:
     }
     environment.globals |= {
         "ago": _ago,
-        "mlflow": settings.mlflow_link,
+        "mlflow_page": partial(mlflow_pages.page, settings.mlflow_link),
         "photos": settings.root(),
         "logs": settings.home / "logs",
     }
