@@ -130,6 +130,7 @@ def _counts(made: pd.DataFrame) -> dict[str, float]:
     return {
         "n_photos": float(len(used)),
         "n_positives": float(used.label.sum()),
+        "n_drawings": float(used.drawn.sum()),
         "n_holdout": float((used.fold < 0).sum()),
         "n_left_out": float((made.reason != "").sum()),
         "n_groups": float(used.group.nunique()),

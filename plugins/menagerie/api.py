@@ -20,6 +20,8 @@ from menagerie.chart import chart
 from menagerie.store import Mlflow, Run
 from menagerie.tasks import Task
 from ml import animals, mlflow_pages
+from ml.data import first_photos
+from ml.data.signature import caveat
 from ml.errors import MenagerieError, ServiceError
 from ml.settings import Settings
 
@@ -69,7 +71,10 @@ def make_app(settings: Settings) -> FastAPI:
         """Show every animal."""
         seen = queries.overview(mlflow, names())
         charts = {view.name: chart(view.history) for view in seen.animals}
-        return render("page.html", views=seen.animals, charts=charts, **seen._asdict())
+        lacking = not settings.photos_url and not first_photos.has_files(settings.photos)
+        sample = first_photos.sample_command(settings.photos) if lacking else ""
+        values = {"charts": charts, "lacking": lacking, "sample_command": sample}
+        return render("page.html", views=seen.animals, **values, **seen._asdict())
 
     @app.get("/now")
     def now() -> HTMLResponse:
@@ -154,6 +159,7 @@ def _templates(settings: Settings) -> jinja2.Environment:
     }
     environment.globals |= {
         "ago": _ago,
+        "caveat": caveat,
         "mlflow_page": partial(mlflow_pages.page, settings.mlflow_link),
         "photos": settings.root(),
         "logs": settings.home / "logs",

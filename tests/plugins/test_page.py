@@ -1,5 +1,8 @@
+import html
 import re
+import shlex
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -180,8 +183,39 @@ def test_a_missing_experiment_is_a_welcome(served: Settings, tmp_path: Path) -> 
     table = tmp_path / "animals.toml"
     table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n')
     text = mounted(replace(served, animals=table)).get(f"{MOUNTED}/").text
-    assert "Nothing has run yet" in text
+    assert "First steps" in text
+    assert "There are no photos in" not in text
     assert 'href="../dags/retrain_wombat"' in text
+
+
+def test_without_photos_the_page_gives_commands_that_lead_on(served: Settings, tmp_path: Path) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n')
+    fresh = replace(served, animals=table, home=tmp_path, photos=tmp_path / "it's empty")
+    client = mounted(fresh)
+    steps = html.unescape(client.get(f"{MOUNTED}/").text)
+    command = re.search(r"For the sample drawings, run <code>(.*?)</code>", steps)
+    assert command
+    assert "make up PHOTOS=folder" in steps
+    subprocess.run(shlex.split(command[1]), check=True, capture_output=True)
+    assert len(list(fresh.photos.glob("*/*.jpg"))) > 100
+    assert "There are no photos in" not in client.get(f"{MOUNTED}/").text
+
+
+def test_every_link_into_mlflow_opens_its_training_pages(client: TestClient, job: Job) -> None:
+    links = {link for link in addresses(client.get(f"{MOUNTED}/").text) if "/#/" in link}
+    assert len(links) > 3
+    assert {link for link in links if not link.endswith("?workflowType=machine_learning")} == set()
+    docs = {"dag": f"retrain_{ANIMAL}", "run": "manual__2026-11-22T10:00:00+00:00", "task": "explore"}
+    for what, part in (("run", "/runs/"), ("docs", "/artifacts/data_docs?")):
+        location = client.get(f"{MOUNTED}/task/{what}", params=docs, follow_redirects=False).headers["location"]
+        assert part in location
+        assert location.endswith("?workflowType=machine_learning")
+
+
+def test_an_accuracy_on_drawings_says_so(client: TestClient) -> None:
+    shown = client.get(f"{MOUNTED}/").text.split('class="number"')[1].split("</dl>")[0]
+    assert "These are drawings that Menagerie made itself" in shown
 
 
 def test_airflow_finds_the_page_in_its_navigation() -> None:
