@@ -37,8 +37,8 @@ def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd
     files = sorted(photo_files(root), key=os.fspath)
     if not files:
         raise DataError(
-            f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))}, one folder per class.\n"
-            f"{ways_out(root)}"
+            f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))}, "
+            f"one folder per class.\n{ways_out(root)}"
         )
     facts, kept = _known_facts(cache_folder), cache.kept_pixels(cache_folder)
     known = {sha256: facts[sha256] for sha256 in facts.keys() & kept}

@@ -66,8 +66,10 @@ def mistakes(
 
     heights = [TITLE_HEIGHT + _height(captions, columns) for _, _, captions, _ in shown]
     title = f"Mistakes about {animal}: {len(labels):,} in {photos(n_photos)}"
-    figure = new_figure(TITLE_HEIGHT + sum(heights), title)
-    if shown:
+    figure = new_figure(TITLE_HEIGHT + (sum(heights) or TITLE_HEIGHT), title)
+    if not shown:
+        figure.text(0.012, 0.3, f"No photo was misclassified: all {n_photos:,} are on the right side of 0.5.")
+    else:
         parts = figure.subfigures(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
         for part, (name, pictures, captions, colour) in zip(parts, shown, strict=True):
             part.suptitle(name, x=0.012, ha="left", fontsize=10.5, color=colour)

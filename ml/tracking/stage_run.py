@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ml import progress
+from ml.data.cells import guarded
 
 if TYPE_CHECKING:
     import keras
@@ -81,7 +82,7 @@ class StageRun:
 
     def table(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table as `tables/<name>.csv`."""
-        self._client.log_text(self.id, table.to_csv(index=False), f"tables/{name}.csv")
+        self._client.log_text(self.id, guarded(table).to_csv(index=False), f"tables/{name}.csv")
 
     def text(self, path: str, text: str) -> None:
         self._client.log_text(self.id, text, path)

@@ -16,6 +16,7 @@ import httpx
 import pandas as pd
 
 from ml import mlflow_pages
+from ml.data.cells import unguarded
 from ml.errors import ServiceError
 from ml.results import DagRun, StageResult
 from ml.tracking.stage_run import PARENT, TAG, RegisteredVersion, StageRun, log_batch
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 DESCRIPTION = "mlflow.note.content"
 PAGE = 1000
+TEXTS = dict.fromkeys(("path", "class", "candidate", "name", "file", "sha256", "reason", "problem"), str)
+"""Columns of tables that are text whatever it looks like: a folder may be called 007, NA or True."""
 ABANDONED = "it was killed, or its machine was (is there memory enough?): see the log of the task in Airflow"
 
 
@@ -195,7 +198,8 @@ class Tracker:
         """Return `tables/<name>.csv` of a run."""
         with tempfile.TemporaryDirectory() as folder:
             file = self.client.download_artifacts(run_id, f"tables/{name}.csv", folder)
-            return pd.read_csv(file, float_precision="round_trip")
+            table = pd.read_csv(file, float_precision="round_trip", dtype=TEXTS, keep_default_na=False, na_values=[""])
+            return unguarded(table)
 
     def tables(self, run_id: str) -> list[str]:
         """Return the names of a run's tables."""

@@ -88,6 +88,13 @@ def make_app(settings: Settings) -> FastAPI:
         headers = _headers("default-src 'none'") | {"Cache-Control": "private, max-age=604800, immutable"}
         return Response(mlflow.picture(run_id, name, at), headers=headers, media_type="image/png")
 
+    @app.get("/thumbnail/{run_id}/{name}.webp")
+    def thumbnail(run_id: RunId, name: PictureName, at: int = 0) -> Response:
+        """Pass on a picture of a run, made small."""
+        require_ours(run_id)
+        headers = _headers("default-src 'none'") | {"Cache-Control": "private, max-age=604800, immutable"}
+        return Response(mlflow.thumbnail(run_id, name, at), headers=headers, media_type="image/webp")
+
     @app.get("/report/{run_id}")
     def report(run_id: RunId) -> Response:
         """Pass on the report of a DAG run: a page that carries its pictures, so it may be large."""

@@ -22,6 +22,7 @@ from ml.stages.job import Job
 
 Results = dict[str, StageResult]
 MOUNTED = "/menagerie"
+KINDS = ("picture", "thumbnail")
 
 
 def mounted(settings: Settings, guarded: bool = False) -> TestClient:
@@ -64,6 +65,7 @@ def test_no_route_answers_without_airflows_login(served: Settings, token: str | 
         "/",
         "/now",
         "/picture/{run_id}/{name}.png",
+        "/thumbnail/{run_id}/{name}.webp",
         "/report/{run_id}",
         "/task/{what}",
     }
@@ -85,12 +87,18 @@ def test_the_page_shows_the_champion_and_every_link_of_ours_answers(client: Test
     assert re.search(rf"{low} to\s+{high}, corrected", text)
     assert "Promoted: there was no champion" in text
     assert "No photos of fox are accepted yet" in text
-    ours = {link for link in addresses(text) if re.match(r"(picture|report)/", link)}
-    assert {re.sub("/.*/", "/", link).split("?")[0] for link in ours} >= {"picture/tsne.png", "picture/mistakes.png"}
+    ours = {link for link in addresses(text) if re.match(r"(picture|thumbnail|report)/", link)}
+    assert {re.sub("/.*/", "/", link).split("?")[0] for link in ours} >= {
+        "picture/tsne.png",
+        "picture/mistakes.png",
+        "thumbnail/tsne.webp",
+    }
     for link in ours:
         found = client.get(f"{MOUNTED}/{link}")
         assert found.status_code == 200
-        assert found.headers["content-type"].split(";")[0] in ("image/png", "text/html")
+        assert found.headers["content-type"].split(";")[0] in ("image/png", "image/webp", "text/html")
+    sizes = {kind: sum(len(client.get(f"{MOUNTED}/{a}").content) for a in ours if a.startswith(kind)) for kind in KINDS}
+    assert sizes["thumbnail"] < sizes["picture"] / 4
 
 
 def test_the_policy_lets_only_the_page_itself_in(client: TestClient) -> None:
@@ -132,12 +140,12 @@ def test_what_runs_wrote_is_escaped(client: TestClient, job: Job) -> None:
 
 
 def test_what_runs_now_is_a_part_of_its_own(client: TestClient, job: Job) -> None:
-    assert "Nothing runs now" in client.get(f"{MOUNTED}/now").text
+    assert "Nothing is running" in client.get(f"{MOUNTED}/now").text
     parent = job.tracker.open_run(ANIMAL, DagRun("validate_images", "manual__now"), job.digest, {})
     text = client.get(f"{MOUNTED}/now").text
     job.tracker.close_run(parent, True)
     job.tracker.client.delete_run(parent)
-    assert "has its photos checked" in text
+    assert "Checking the photos of" in text
     assert f'data-runs="{parent}"' in text
     assert "<html" not in text
 
@@ -153,7 +161,7 @@ def test_the_page_tells_how_the_photos_were_read_last(client: TestClient, job: J
         texts.append(client.get(f"{MOUNTED}/").text)
     tracker.client.delete_run(parent)
     running, read, failed = texts
-    assert "<b>Photos</b> are read" in running
+    assert "<b>Reading the photos</b>" in running
     assert "<b>1,234</b> photos of <code>/photos</code>" in read
     assert f"/runs/{parent}/artifacts/tables/unreadable.csv" in read
     assert "DataError: no photo" in failed.split("The photos could not be read")[1]
