@@ -24,6 +24,9 @@ demo: install  ## run everything once: on drawings, or on PHOTOS=folder; PRESET=
 up: install  ## start Airflow and MLflow, on PHOTOS=folder if given
 	$(if $(PHOTOS),MENAGERIE_PHOTOS="$(PHOTOS)") $(BIN)/menagerie up
 
+sample: install  ## draw the sample drawings where photos are looked for
+	$(BIN)/menagerie sample
+
 down: install  ## stop them
 	$(BIN)/menagerie down
 
@@ -83,4 +86,4 @@ docker-down: docker/.env  ## end it; its data stay
 clean:  ## remove the environment and everything that runs left behind
 	rm -rf .venv var
 
-.PHONY: help install demo up down test fuzz check format bench screenshots lock docker-up docker-demo docker-down clean
+.PHONY: help install demo up sample down test fuzz check format bench screenshots lock docker-up docker-demo docker-down clean

@@ -21,7 +21,7 @@ from ml.params import PRESETS, ScoreParams
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 (it failed), 2 (wrong use) or 130 (interrupted)."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names of folders may look like either
     try:
         options.run(options, settings.read(), console)
     except KeyboardInterrupt:
@@ -54,7 +54,9 @@ def _demo(options: argparse.Namespace, chosen: settings.Settings, console: Conso
 
 
 def _sample(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
-    demo.draw(options.folder.absolute(), console)
+    if chosen.photos_url and not options.folder:
+        raise ParameterError(f"The photos are at {chosen.photos_url}. Name the folder to draw into.")
+    demo.draw((options.folder or chosen.photos).absolute(), console)
 
 
 def _download(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
@@ -129,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_demo)
 
     sample = commands.add_parser("sample", help="draw the sample photos into a folder")
-    sample.add_argument("folder", type=Path, metavar="DIR")
+    sample.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="(default: MENAGERIE_PHOTOS)")
     sample.set_defaults(run=_sample)
 
     download = commands.add_parser("download", help="fetch an archive of photos (the course's own), and unpack it")

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from ml import mlflow_server, supervisor
 from ml import settings as settings_module
+from ml.data.first_photos import has_files, ways_out
 from ml.environment import USER, database, environment, password
 from ml.errors import MenagerieError, ParameterError, ServiceError, StorageError
 from ml.health import missing_parts
@@ -52,12 +53,20 @@ def up(settings: Settings, console: Console) -> None:
         process.stdin.write(supervisor.KEEP)
         process.stdin.flush()
         console.print("Menagerie is up.")
+    elif (photos := state.get("photos", settings.root())) != settings.root():
+        raise MenagerieError(
+            f"Menagerie runs already, on the photos at {photos}. To use those at {settings.root()}: make down, then "
+            "this command again."
+        )
     elif state.get("kept"):
         console.print("Menagerie runs already.")
     else:
         console.print("Menagerie runs, or is being started, in another terminal.")
     _tell(settings, console)
     console.print("`make down` ends all of it.")
+    if not settings.photos_url and not has_files(settings.photos):
+        text = f"\nThere are no photos at {settings.photos} yet.\n{ways_out(settings.photos)}"
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def attend(settings: Settings, console: Console) -> None:
@@ -339,7 +348,7 @@ def reason(settings: Settings) -> str:
 def main() -> int:
     """Supervise the stack that the environment describes."""
     settings = settings_module.read()
-    note = {"airflow": settings.airflow_url, "mlflow": settings.mlflow_uri}
+    note = {"airflow": settings.airflow_url, "mlflow": settings.mlflow_uri, "photos": settings.root()}
     return supervisor.supervise(_plan(settings), _lock(settings), settings.home / "logs", note)
 
 

@@ -46,7 +46,7 @@ class Job(Generic[P]):
 
     @cached_property
     def tracker(self) -> Tracker:
-        return Tracker(self.settings.mlflow_uri)
+        return Tracker(self.settings.mlflow_uri, self.settings.mlflow_link)
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -126,7 +126,7 @@ def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) ->
     await_text(page, page.locator(".decision").get_by_text("Approved by admin"))
     assert page.get_by_text("Report of the last retraining").is_visible()
     with browser.expect_popup() as opened:
-        page.get_by_text("Its run in MLflow").first.click()
+        page.get_by_text("MLflow run").first.click()
     opened.value.get_by_text("The DAG run in Airflow").wait_for(timeout=PAGE)
 
     for button, leads_to in (("MLflow run", "/#/experiments/"), ("Report", "/report/"), ("Data Docs", "/data_docs")):
