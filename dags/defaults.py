@@ -104,10 +104,8 @@ def at(cron: str) -> CronTriggerTimetable:
 def form(params: type[Params], **defaults: Any) -> dict[str, Param]:
     """Return the Trigger form of `params`: typed, bounded, with titles and help; `defaults` replace their own."""
     return {
-        name: Param(
-            defaults.get(name, schema["default"]), **{key: value for key, value in schema.items() if key != "default"}
-        )
-        for name, schema in params.form().items()
+        name: Param(schema["default"], **{key: value for key, value in schema.items() if key != "default"})
+        for name, schema in params.form(**defaults).items()
     }
 
 

@@ -58,8 +58,9 @@ def test_every_param_of_a_trigger_form_explains_itself(bag: DagBag) -> None:
             schema = param.schema
             assert schema["title"], (dag.dag_id, name)
             assert param.description.endswith("."), (dag.dag_id, name)
-            assert "type" in schema
-            if schema["type"] in ("integer", "number"):
+            assert "null" in schema["type"], (dag.dag_id, name, "the form couldn't be sent while it is empty")
+            assert param.resolve(None) is None, (dag.dag_id, name)
+            if {"integer", "number"} & {*schema["type"]}:
                 assert {"minimum", "maximum"} <= schema.keys(), (dag.dag_id, name)
 
 
