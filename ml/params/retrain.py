@@ -184,7 +184,8 @@ class RetrainParams(Params):
         None,
         title="Augmented copies",
         description="How often an epoch shows each training photo, changed in another way each time: whole numbers "
-        f"from 1 to 100 with commas between them, such as 5, 10, 20. Each gives a candidate. none: no copies. {AS_PRESET}",
+        "from 1 to 100 with commas between them, such as 5, 10, 20. Each gives a candidate. none: no copies. "
+        f"{AS_PRESET}",
         json_schema_extra=SCRATCH,
     )
     class_epochs: int | None = Field(
