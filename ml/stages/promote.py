@@ -135,7 +135,8 @@ def _description(job: Job, model: keras.Model, candidate: Candidate, comparison:
     )
     warning = caveat(comparison.metrics.get("n_drawings", 0), comparison.metrics["n_photos"])
     return (f"**{warning}** " if warning else "") + (
-        f"Is there a {job.animal} in the photo? {candidate.name}, on dataset {job.digest}. Takes uint8 RGB photos "
+        f"Is there {animals.indefinite(job.animal)} in the photo? "
+        f"{candidate.name}, on dataset {job.digest}. Takes uint8 RGB photos "
         f"[N, {height}, {width}, 3], made by {how} of Pillow; returns the probability [N, 1], 0.5 being the threshold "
         f"where {job.animal} and others are equally frequent."
     )

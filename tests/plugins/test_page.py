@@ -178,13 +178,16 @@ def test_without_mlflow_the_page_says_what_to_do(tmp_path: Path) -> None:
     assert retried(answer.text)
 
 
-def test_a_wrong_table_of_animals_is_told(served: Settings, tmp_path: Path) -> None:
+def test_a_wrong_table_is_a_red_card_beside_the_other_animals(served: Settings, tmp_path: Path) -> None:
     table = tmp_path / "animals.toml"
-    table.write_text("[fox]\npositives = []\n")
+    table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n[fox]\npositives = []\n')
     answer = mounted(replace(served, animals=table)).get(f"{MOUNTED}/")
-    assert answer.status_code == 503
-    assert "table [fox]: positives" in answer.text
-    assert retried(answer.text)
+    assert answer.status_code == 200
+    text = html.unescape(answer.text)
+    assert "Fox is stopped" in text
+    assert "positives must be a list of globs" in text
+    assert f"<code>{table}</code>, line 5" in text
+    assert 'href="../dags/retrain_wombat"' in text
 
 
 def test_a_missing_experiment_is_a_welcome(served: Settings, tmp_path: Path) -> None:
