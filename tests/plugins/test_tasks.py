@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from menagerie import api, links
 from world import ANIMAL
 
+from ml import mlflow_pages
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
@@ -31,11 +32,13 @@ def client(served: Settings, results: Results) -> Iterator[TestClient]:
 
 
 def press(client: TestClient, button: links.TaskLink, task: str, dag: str = DAG, run: str = RUN) -> str:
-    """Return where a task's button leads."""
+    """Return where a task's button leads; in MLflow, to its training pages."""
     address = button.get_link(None, ti_key=TaskInstanceKey(dag, task, run))
     answer = client.get(address)
     assert answer.status_code == 307, answer.text
-    return answer.headers["location"]
+    address = answer.headers["location"]
+    assert "/#/" not in address or address.endswith(mlflow_pages.TRAINING)
+    return address.removesuffix(mlflow_pages.TRAINING)
 
 
 @pytest.mark.parametrize("task", ["explore", "compare", "promote"])
