@@ -2,14 +2,15 @@ import csv
 import io
 import socket
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ml import progress
-from ml.errors import NoRetryError, ServiceError
+from ml import fingerprint, progress
+from ml.errors import LostError, NoRetryError, ServiceError
 from ml.progress import Progress
 from ml.results import Candidate, DagRun, StageResult
 from ml.tracking import CHAMPION, Tracker, work_key
@@ -124,13 +125,11 @@ def test_without_a_champion_there_is_none(tracker: Tracker) -> None:
     assert CHAMPION == "champion"
 
 
-def test_the_key_of_work_depends_on_dataset_and_settings_and_on_no_order() -> None:
-    key = work_key("baseline", "digest", {"seed": 0, "epochs": 3})
-    assert key == work_key("baseline", "digest", {"epochs": 3, "seed": 0})
-    assert (
-        len({key, work_key("tune", "digest", {}), work_key("baseline", "x", {}), work_key("baseline", "digest", {})})
-        == 4
-    )
+def test_the_key_of_work_depends_on_dataset_settings_and_code_and_on_no_order() -> None:
+    key = work_key("baseline", "digest", {"seed": 0, "epochs": 3}, "code")
+    assert key == work_key("baseline", "digest", {"epochs": 3, "seed": 0}, "code")
+    others = [("tune", "digest", "code"), ("baseline", "x", "code"), ("baseline", "digest", "other code")]
+    assert len({key, *(work_key(stage, digest, {"seed": 0, "epochs": 3}, code) for stage, digest, code in others)}) == 4
 
 
 def test_a_stage_leads_back_to_its_dag_run_and_tells_how_far_it_is(tracker: Tracker) -> None:
@@ -161,3 +160,82 @@ def test_a_stage_ends_well_though_its_progress_cannot_be_told(
         progress.tell("trial", 1, 4)
         time.sleep(0.1)
     assert tracker.client.get_run(run.id).info.status == "FINISHED"
+
+
+def test_a_run_tells_what_code_and_libraries_made_it(tracker: Tracker) -> None:
+    parent = tracker.open_run("fox", RUN, "digest", {})
+    with tracker.stage("fox", parent, "floor", "key", "ml.stages.floor") as run:
+        pass
+    whole, part = (tracker.client.get_run(run_id).data.tags for run_id in (parent, run.id))
+    assert whole["menagerie.code"] == fingerprint.of("ml.stages")
+    assert part["menagerie.code"] == fingerprint.of("ml.stages.floor")
+    assert f"scikit-learn {version('scikit-learn')}" in part["menagerie.libraries"]
+    commit = fingerprint.commit()
+    assert part.get("mlflow.source.git.commit") == (commit[0] if commit else None)
+
+
+def keep(tracker: Tracker) -> str:
+    """Leave a finished stage with a table, and return its run."""
+    parent = tracker.open_run("fox", RUN, "digest", {})
+    with tracker.stage("fox", parent, "baseline", "key") as run:
+        run.table("out_of_fold", pd.DataFrame({"probability": [0.25, 0.75]}))
+        tracker.keep_result(StageResult("baseline", "fox", "digest", run.id))
+    return run.id
+
+
+def artifact(tracker: Tracker, run_id: str, path: str) -> Path:
+    return Path(tracker.client.get_run(run_id).info.artifact_uri.removeprefix("file://"), path)
+
+
+@pytest.mark.parametrize("path", ["result.json", "tables/out_of_fold.csv"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "empty"])
+def test_a_result_whose_files_are_gone_or_cut_is_computed_again_with_a_warning(
+    tracker: Tracker, path: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_id = keep(tracker)
+    assert tracker.find("fox", "baseline", "key")
+    file = artifact(tracker, run_id, path)
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: 7 if damage == "cut" else 0])
+    assert tracker.find("fox", "baseline", "key") is None
+    assert run_id in caplog.text
+
+
+@pytest.mark.parametrize("kept", ["{}", "[]", '{"result": {"stage": "baseline"}, "files": {}}', '{"stage": "x"}'])
+def test_a_result_of_another_layout_is_computed_again(tracker: Tracker, kept: str) -> None:
+    run_id = keep(tracker)
+    artifact(tracker, run_id, "result.json").write_text(kept)
+    assert tracker.find("fox", "baseline", "key") is None
+
+
+def test_a_lost_table_is_told_with_its_run(tracker: Tracker) -> None:
+    run_id = keep(tracker)
+    artifact(tracker, run_id, "tables/out_of_fold.csv").unlink()
+    with pytest.raises(LostError, match=rf"{run_id}.*out_of_fold"):
+        tracker.read_table(run_id, "out_of_fold")
+    with pytest.raises(LostError, match="out_of_fold"):
+        tracker.read_table("0" * 32, "out_of_fold")
+
+
+def test_a_deleted_experiment_is_restored_with_a_warning(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
+    run_id = keep(tracker)
+    tracker.client.delete_experiment(tracker.client.get_run(run_id).info.experiment_id)
+    assert tracker.open_run("fox", DagRun("retrain_fox", "manual__2"), "digest", {})
+    assert "The experiment fox was deleted" in caplog.text
+    assert tracker.find("fox", "baseline", "key")
+
+
+def test_a_run_goes_on_without_the_link_to_a_validation_that_is_gone(tracker: Tracker) -> None:
+    parent = tracker.open_run("fox", RUN, "digest", {}, validation_run="0" * 32)
+    assert RUN.url in tracker.client.get_run(parent).data.tags["mlflow.note.content"]
+
+
+def test_a_run_deleted_while_its_dag_run_goes_on_is_restored(tracker: Tracker) -> None:
+    parent = tracker.open_run("fox", RUN, "digest", {})
+    tracker.client.delete_run(parent)
+    with tracker.stage("fox", parent, "baseline", "key") as run:
+        pass
+    tracker.link(parent, StageResult("baseline", "fox", "digest", run.id))
+    assert tracker.linked(parent, "baseline") == run.id
