@@ -2,15 +2,18 @@
 
 import hashlib
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
 from ml import animals, notify, settings
+from ml.errors import ParameterError
 from ml.notify import Message
 from ml.params import Params
 from ml.results import DagRun
+from ml.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -50,22 +53,39 @@ def report_faults() -> None:
     It runs where DAG files are parsed, every minute and in several processes: a file per message says that it was sent.
     """
     chosen = settings.read()
-    sent = chosen.home / "run" / "faults"
-    faults = [fault for found in animals.faults(chosen.animals).values() for fault in found]
-    names = {hashlib.sha256(str(fault).encode()).hexdigest()[:16]: fault for fault in faults}
-    if names:
-        sent.mkdir(parents=True, exist_ok=True)
-    for name, fault in names.items():
-        try:
-            (sent / name).touch(exist_ok=False)
-        except FileExistsError:
-            continue
+    sent, messages = chosen.home / "run" / "faults", _fault_messages(chosen)
+    try:
+        if messages:
+            sent.mkdir(parents=True, exist_ok=True)
+        for name, message in messages.items():
+            with suppress(FileExistsError):
+                (sent / name).touch(exist_ok=False)
+                notify.send(message, chosen)
+        for corrected in [path for path in sent.glob("*") if path.name not in messages]:
+            corrected.unlink(missing_ok=True)
+    except OSError as error:  # no reason for the DAGs of the other animals to be gone
+        log.warning("it is not known which faults of animals.toml were reported: %s", error)
+
+
+def _fault_messages(chosen: Settings) -> dict[str, Message]:
+    """Return a message per fault of `animals.toml`, by a name that stays when the fault moves to another line."""
+    try:
+        faults = [fault for found in animals.faults(chosen.animals).values() for fault in found]
+    except ParameterError as error:
+        text = f"{error}\nThe DAGs of all animals are gone until this is corrected."
+        return {_digest(text): Message("animals.toml can't be read", text, {"reason": str(error)})}
+    messages = {}
+    for fault in faults:
         what = f"[{fault.table}]" if fault.table else "animals.toml"
+        gone = "Its DAGs are gone until this is corrected. " if fault.table else ""
         about = {"file": str(fault.file), "line": str(fault.line), "table": fault.table, "reason": fault.text}
-        text = f"{fault}\nIts DAGs are gone until this is corrected. Those of the other animals go on."
-        notify.send(Message(f"{what} can't be used", text, about), chosen)
-    for corrected in [path for path in sent.glob("*") if path.name not in names]:
-        corrected.unlink(missing_ok=True)
+        text = f"{fault}\n{gone}The DAGs of the other animals go on."
+        messages[_digest(f"{fault.table} {fault.text}")] = Message(f"{what} can't be used", text, about)
+    return messages
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _tell(context: Any, reason: str) -> None:

@@ -116,29 +116,39 @@ def _load(path: Path) -> tuple[dict[str, Animal], dict[str, list[Fault]]]:
     for fault in unreadable:
         wrong.setdefault(fault.table, []).append(fault)
     for name, table in values.items():
-        try:
-            animals[name] = Animal.model_validate(table | {"name": name} if isinstance(table, dict) else {})
-        except ValidationError as error:
-            found = [(str(each["loc"][0]), _in_words(name, table, each)) for each in error.errors()]
-            wrong.setdefault(name, []).extend(tables.fault(name, key, text) for key, text in found)
-    return {name: animal for name, animal in animals.items() if name not in wrong}, wrong
+        if errors := _errors(name, table):
+            wrong.setdefault(name, []).extend(tables.fault(name, key, text) for key, text in errors)
+        elif name not in wrong:
+            animals[name] = Animal(name=name, **table)
+    return animals, wrong
 
 
-def _in_words(name: str, table: Any, error: ErrorDetails) -> str:
-    """Return what is wrong in a table, as a person would say it who knows TOML and not pydantic."""
-    key = str(error["loc"][0])
+def _errors(name: str, table: Any) -> list[tuple[str, str]]:
+    """Return what is wrong with a table, by key, as a person would say it who knows TOML and not pydantic."""
     if not isinstance(table, dict):
-        return f"expected a table, [{name}] in a line of its own. Received: {_toml(table)}"
+        return [("", f"expected a table, with [{name}] as its heading. Received: {name} = {_toml(table)}")]
+    if "name" in table:
+        return [("name", f"name is not a key of an animal: its name is the heading, [{name}]")]
+    try:
+        Animal(name=name, **table)
+    except ValidationError as error:
+        # Of a value that may be one of several things, pydantic says of each that it isn't that.
+        return list(dict.fromkeys((str(each["loc"][0]), _in_words(each)) for each in error.errors()))
+    return []
+
+
+def _in_words(error: ErrorDetails) -> str:
+    key, received = str(error["loc"][0]), _toml(error["input"])
     if key == "name":
-        return f"the name of an animal must be {NAME_IN_WORDS}, such as [red_fox]. Received: [{name}]"
+        return f"the name of an animal must be {NAME_IN_WORDS}, such as [red_fox]. Received: [{error['input']}]"
     if error["type"] == "extra_forbidden":
         keys = [each for each in Animal.model_fields if each != "name"]
         nearest = "".join(f" Did you mean {each}?" for each in difflib.get_close_matches(key, keys, 1, 0.7))
-        return f"{key} is not a key of an animal.{nearest} Keys: {', '.join(keys)}. Received: {_toml(error['input'])}"
+        return f"{key} is not a key of an animal.{nearest} Keys: {', '.join(keys)}. Received: {received}"
     expected = Animal.model_fields[key].description
     if error["type"] == "missing":
         return f"{key} is missing. It must be {expected}"
-    return f"{key} must be {expected}. Received: {_toml(error['input'])}"
+    return f"{key} must be {expected}. Received: {received}"
 
 
 def _toml(value: Any) -> str:

@@ -83,6 +83,8 @@ def champions(settings: Settings, tracker: Tracker) -> dict[str, RegisteredVersi
         DataError: none has.
     """
     names = list(animals.read(settings.animals))
+    if not names:
+        raise DataError(f"Expected an animal in {settings.animals}. Received: tables that can't be used, all of them.")
     there = tracker.champions(names)
     if not there:
         raise DataError(

@@ -12,13 +12,12 @@ import jinja2
 import pandas as pd
 from PIL import Image
 
-from ml import animals
 from ml.data import manifest
 from ml.data.signature import caveat
 from ml.params import GanParams, RetrainParams
 from ml.results import StageResult
 from ml.stages import failure
-from ml.stages.job import Job, P
+from ml.stages.job import Job, P, animal_named
 from ml.stages.prepare import champion_of
 
 COMPARE, DECIDE, PROMOTE = "compare", "decide", "promote"  # importing those stages would take TensorFlow along
@@ -203,7 +202,7 @@ def _tables(job: Job[P], results: Sequence[StageResult]) -> dict[str, str]:
     table = job.tracker.read_table(comparison.run_id, "candidates")
     table["candidate"] += table.optimistic.map({True: " (optimistic)", False: ""})
     tables = {"Candidates": _html(table, NUMBERS)}
-    groups = animals.read(job.settings.animals)[job.animal].apart
+    groups = animal_named(job.animal, job.settings).apart
     for name in job.tracker.tables(comparison.run_id):
         if (group := name.removeprefix("without_")) in groups:
             without = job.tracker.read_table(comparison.run_id, name)

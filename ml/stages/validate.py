@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ml import progress
+from ml import animals, progress
 from ml.data import manifest, mirror, scanning, store, validation
 from ml.data.files import replacing
 from ml.errors import DataError, ServiceError
@@ -34,6 +34,8 @@ def scan(params: ValidateParams, settings: Settings, dag_run: DagRun | None = No
     That of a DAG run is a run in MLflow, which tells how far it is.
     """
     root = settings.root(params.photos)
+    for fault in (fault for found in animals.faults(settings.animals).values() for fault in found):
+        log.warning("left out, the other animals go on: %s", fault)
     with _recorded(root, params, settings, dag_run) as run:
         table = _read(root, settings)
         unreadable = table.loc[table.problem.notna(), ["path", "problem"]]

@@ -97,6 +97,9 @@ def test_a_wrong_table_stops_its_animal_alone_and_people_hear_of_it_once(
         bags = [DagBag(str(DAGS)) for _ in range(2)]
         assert len(posted) == 1
         assert f"{table}, line 7, table [fox]: preset must be" in posted[0]["text"]
+        table.write_text(f"# another line\n{table.read_text()}")
+        DagBag(str(DAGS))
+        assert len(posted) == 1, "the same fault, a line below"
         table.write_text(healthy)
         DagBag(str(DAGS))
         table.write_text(f"{healthy}[fox]\n")
@@ -106,6 +109,29 @@ def test_a_wrong_table_stops_its_animal_alone_and_people_hear_of_it_once(
         assert bag.import_errors == {}
         assert {"validate_images", "retrain_wolf", "score_images"} == bag.dags.keys()
         assert {task.task_id for task in bag.dags["validate_images"].tasks} == {"scan", "wolf.validate", "wolf.publish"}
+
+
+def test_people_hear_once_of_a_file_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text('[wolf]\npositives = ["wolf/*"]\nnegatives = ["*/*"]\n', encoding="utf-16")
+    monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
+    monkeypatch.setenv("MENAGERIE_HOME", str(tmp_path))
+    with webhook() as (url, posted):
+        monkeypatch.setenv("MENAGERIE_NOTIFY", url)
+        errors = [DagBag(str(DAGS)).import_errors for _ in range(2)]
+    assert len(posted) == 1
+    assert "Save it as UTF-8" in posted[0]["text"]
+    assert all("Save it as UTF-8" in error for error in errors[0].values())
+
+
+def test_without_a_place_to_remember_the_other_animals_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text('fox = 3\n[wolf]\npositives = ["wolf/*"]\nnegatives = ["*/*"]\n')
+    monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
+    monkeypatch.setenv("MENAGERIE_HOME", str(table))  # no folder
+    bag = DagBag(str(DAGS))
+    assert bag.import_errors == {}
+    assert {"validate_images", "retrain_wolf", "score_images"} == bag.dags.keys()
 
 
 def test_what_is_put_into_a_folder_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ HEALTHY = f"[ant]\n{TIGER}"
         (f"[tiger]\n{TIGER}preset = 'thourough'\n", 4, 'preset must be "quick", "standard" or "thorough". Received'),
         (f"[tiger]\n{TIGER}schedule = '61 * * * *'\n", 4, "schedule must be five cron fields that meet some day"),
         (f"[tiger]\n{TIGER}schedule = '0 0 30 2 *'\n", 4, 'Received: "0 0 30 2 *"'),
+        (f"[tiger]\n{TIGER}name = 'lion'\n", 4, "name is not a key of an animal: its name is the heading, [tiger]"),
         (f"[Tiger]\n{TIGER}", 1, "the name of an animal must be at most 40 lower-case letters"),
         (f"['../tiger']\n{TIGER}", 1, "the name of an animal must be"),
         (f"[tiger]\n{TIGER}gan = yes\n", 4, "it is not TOML: Invalid value. Received: gan = yes"),
@@ -103,12 +104,21 @@ def test_a_bad_table_stops_its_animal_alone_and_names_line_and_key(
     text = table + HEALTHY if first else HEALTHY + table
     animals = _read(tmp_path, text.encode(errors="surrogateescape"))
     assert list(animals) == ["ant"]
-    ((heading, (fault, *_)),) = faults(tmp_path / "animals.toml").items()
+    ((heading, (fault, *others)),) = faults(tmp_path / "animals.toml").items()
+    assert fault.text not in [other.text for other in others], "said once"
     assert heading.lower().strip("./") == "tiger"
     assert fault.line == line + (0 if first else 3)
     assert says in fault.text
     assert str(fault).startswith(f"{tmp_path / 'animals.toml'}, line {fault.line}, table [")
     assert not {"tuple", "Field", "Value error", "Input"} & set(fault.text.replace(",", " ").split())
+
+
+@pytest.mark.parametrize("text", ["tiger = 3\n", f"[[tiger]]\n{TIGER}"])
+def test_what_is_no_table_is_said_once(text: str, tmp_path: Path) -> None:
+    assert list(_read(tmp_path, text + HEALTHY)) == ["ant"]
+    ((_, (fault,)),) = faults(tmp_path / "animals.toml").items()
+    assert "expected a table, with [tiger] as its heading. Received: tiger = " in fault.text
+    assert fault.line == 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
