@@ -1,12 +1,13 @@
 """What all DAGs share: their defaults, their Trigger forms, and what happens when a task fails."""
 
+import hashlib
 import logging
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
-from ml import notify, settings
+from ml import animals, notify, settings
 from ml.notify import Message
 from ml.params import Params
 from ml.results import DagRun
@@ -41,6 +42,30 @@ def end_failed_run(context: Any) -> None:
         if not instance.xcom_pull(task_ids=instance.task_id, map_indexes=instance.map_index, key=TOLD):
             _tell(context, KILLED)
         failure.close_all(dag_run_of(context), KILLED, settings.read())
+
+
+def report_faults() -> None:
+    """Tell people, once each, which tables of `animals.toml` can't be used; the other animals go on.
+
+    It runs where DAG files are parsed, every minute and in several processes: a file per message says that it was sent.
+    """
+    chosen = settings.read()
+    sent = chosen.home / "run" / "faults"
+    faults = [fault for found in animals.faults(chosen.animals).values() for fault in found]
+    names = {hashlib.sha256(str(fault).encode()).hexdigest()[:16]: fault for fault in faults}
+    if names:
+        sent.mkdir(parents=True, exist_ok=True)
+    for name, fault in names.items():
+        try:
+            (sent / name).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        what = f"[{fault.table}]" if fault.table else "animals.toml"
+        about = {"file": str(fault.file), "line": str(fault.line), "table": fault.table, "reason": fault.text}
+        text = f"{fault}\nIts DAGs are gone until this is corrected. Those of the other animals go on."
+        notify.send(Message(f"{what} can't be used", text, about), chosen)
+    for corrected in [path for path in sent.glob("*") if path.name not in names]:
+        corrected.unlink(missing_ok=True)
 
 
 def _tell(context: Any, reason: str) -> None:
@@ -104,10 +129,8 @@ def at(cron: str) -> CronTriggerTimetable:
 def form(params: type[Params], **defaults: Any) -> dict[str, Param]:
     """Return the Trigger form of `params`: typed, bounded, with titles and help; `defaults` replace their own."""
     return {
-        name: Param(
-            defaults.get(name, schema["default"]), **{key: value for key, value in schema.items() if key != "default"}
-        )
-        for name, schema in params.form().items()
+        name: Param(schema["default"], **{key: value for key, value in schema.items() if key != "default"})
+        for name, schema in params.form(**defaults).items()
     }
 
 
@@ -118,7 +141,7 @@ def dataset_asset(animal: str) -> Asset:
 
 def model_asset(animal: str) -> Asset:
     """The champion of an animal; updated when another takes its place."""
-    return _asset("model", animal, f"The champion: what says whether there is a {animal} in a photo.")
+    return _asset("model", animal, f"The champion: what says whether there is {animals.indefinite(animal)} in a photo.")
 
 
 def _asset(group: str, animal: str, what: str) -> Asset:

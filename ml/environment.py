@@ -1,18 +1,23 @@
 """The variables that the programs of the local stack run with, and the secrets among them."""
 
 import base64
-import json
 import os
 import secrets
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
+from ml import mlflow_server
+from ml.keys import kept, make_home
 from ml.settings import CHECKOUT, Settings
 
 USER = "admin"
 """The one user of the local Airflow."""
+
+FOREIGN = frozenset(
+    {"AIRFLOW_CONFIG", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "MLFLOW_EXPERIMENT_ID"}
+    | {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "PYTHONHOME", "PYTHONSTARTUP", "XLA_FLAGS"}
+)
+"""What people set for other programs, and what would change what ours read, write or compute: it doesn't reach them."""
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -22,8 +27,9 @@ def environment(settings: Settings) -> dict[str, str]:
     of its executor, its database and its broker. The keys and the password are made on the first call, and kept below
     `home`, readable by their owner alone.
     """
+    make_home(settings.home)
     airflow, binaries = settings.home / "airflow", Path(sys.executable).parent
-    keys = _keys(airflow)
+    keys, login = _keys(airflow), password(settings)
     threads = str(max(1, (os.cpu_count() or 1) // settings.parallelism))
     ours: dict[str, object] = {
         "MENAGERIE_HOME": settings.home,
@@ -40,6 +46,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "MENAGERIE_DAGS": dags_folder(),
         "AIRFLOW_HOME": airflow,
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+        "KERAS_BACKEND": "tensorflow",
+        "KERAS_HOME": settings.home / "keras",
         "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     options: dict[str, dict[str, object]] = {
@@ -57,7 +65,7 @@ def environment(settings: Settings) -> dict[str, str]:
             "fernet_key": keys["fernet_key"],
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
             "simple_auth_manager_users": f"{USER}:admin",
-            "simple_auth_manager_passwords_file": _passwords(settings),
+            "simple_auth_manager_passwords_file": _passwords_file(settings),
         },
         # The time that a writer waits for another; a busy machine needs more than SQLite's 5 seconds.
         "database": {"sql_alchemy_conn": f"sqlite:///{database(settings)}?timeout=60"},
@@ -109,7 +117,6 @@ def environment(settings: Settings) -> dict[str, str]:
         "GX_ANALYTICS_ENABLED": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several tasks may share a GPU: none takes all of its memory at once
-        "KERAS_HOME": settings.home / "keras",
         "GIT_PYTHON_REFRESH": "quiet",
         # Two tasks of one thread each do more than two that share two: threads wait for each other.
         "OMP_NUM_THREADS": threads,
@@ -126,7 +133,11 @@ def environment(settings: Settings) -> dict[str, str]:
         for section, named in options.items()
         for name, value in named.items()
     }
-    return {name: str(value) for name, value in (variables | others | os.environ | ours).items()}
+    if settings.owns_mlflow:
+        others["MLFLOW_SERVER_ALLOWED_HOSTS"] = mlflow_server.allowed_hosts(settings)
+        ours |= mlflow_server.variables(settings, login)
+    theirs = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    return {name: str(value) for name, value in (variables | others | theirs | ours | _without_proxy(settings)).items()}
 
 
 def dags_folder() -> Path:
@@ -136,7 +147,7 @@ def dags_folder() -> Path:
 
 def password(settings: Settings) -> str:
     """Return the password of Airflow's user; it is made on the first call."""
-    return str(json.loads(_passwords(settings).read_text())[USER])
+    return kept(_passwords_file(settings), lambda: {USER: secrets.token_urlsafe(12)})[USER]
 
 
 def database(settings: Settings) -> Path:
@@ -152,23 +163,15 @@ def _keys(folder: Path) -> dict[str, str]:
             "jwt_secret": secrets.token_urlsafe(64),
         }
 
-    return _kept(folder / "keys.json", make)
+    return kept(folder / "keys.json", make)
 
 
-def _passwords(settings: Settings) -> Path:
-    path = settings.home / "airflow" / "passwords.json"
-    _kept(path, lambda: {USER: secrets.token_urlsafe(12)})
-    return path
+def _passwords_file(settings: Settings) -> Path:
+    return settings.home / "airflow" / "passwords.json"
 
 
-def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """Return the secrets in `path`; the first caller makes them."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(make(), file)
-        with suppress(FileExistsError):
-            os.link(aside, path)
-        aside.unlink()
-    return dict(json.loads(path.read_text()))
+def _without_proxy(settings: Settings) -> dict[str, str]:
+    """Return the variables by which nothing on this machine is reached through a proxy, added to those that are set."""
+    hosts = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "", "localhost", "127.0.0.1", settings.host]
+    value = ",".join(dict.fromkeys(filter(None, hosts)))
+    return {"no_proxy": value, "NO_PROXY": value}

@@ -136,7 +136,7 @@ def load(folder: Path, name: str) -> pd.DataFrame:
             f"The manifest {file} is of another version of Menagerie: it has no column {', '.join(missing)}. "
             f"Run validate_images for {folder.name}, which makes a new one."
         )
-    return table
+    return table if "drawn" in table else table.assign(drawn=False)  # one that was written before drawings were signed
 
 
 def _accepted(folder: Path) -> dict[str, str]:

@@ -46,7 +46,7 @@ class Job(Generic[P]):
 
     @cached_property
     def tracker(self) -> Tracker:
-        return Tracker(self.settings.mlflow_uri)
+        return Tracker(self.settings.mlflow_uri, self.settings.mlflow_link)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -86,9 +86,11 @@ def animal_named(name: str, settings: Settings) -> Animal:
     """Return the animal of this name.
 
     Raises:
-        ParameterError: `animals.toml` has no such table.
+        ParameterError: `animals.toml` has no such table, or one that can't be used.
     """
     known = animals.read(settings.animals)
+    if faults := animals.faults(settings.animals).get(name):
+        raise ParameterError(" ".join(map(str, faults)))
     if name not in known:
         raise ParameterError(f"{settings.animals} has no table [{name}]. Expected one of: {', '.join(known)}.")
     return known[name]

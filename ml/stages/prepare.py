@@ -26,7 +26,7 @@ def run(animal: str, params: P, settings: Settings, dag_run: DagRun) -> Job[P]:
     digest = manifest.accepted(folder)
     if digest is None:
         raise DataError(f"No accepted photos for {animal} yet. Run the DAG validate_images first, and look at its log.")
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     parent = tracker.open_run(animal, dag_run, digest, params.model_dump(), manifest.validation_run(folder))
     job = Job(animal, digest, parent, params, settings)
     log.info("%s, dataset %s: %s", animal, digest, tracker.run_url(job.parent))

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -15,7 +14,7 @@ from PIL import Image
 
 from ml import animals
 from ml.data import manifest
-from ml.data.sample import is_drawn
+from ml.data.signature import caveat
 from ml.params import GanParams, RetrainParams
 from ml.results import StageResult
 from ml.stages import failure
@@ -115,7 +114,7 @@ def run(job: Job[P], results: Sequence[StageResult]) -> None:
         digest=job.digest,
         params=job.params.model_dump(),
         counts=_counts(table, job.animal),
-        drawings=is_drawn(Path(table.root.iloc[0])),
+        caveat=_caveat(table),
         missing=missing,
         conclusion=[result.summary for result in results if result.stage in CONCLUDE],
         overview=_overview(job, results),
@@ -183,6 +182,11 @@ def _counts(table: pd.DataFrame, animal: str) -> dict[str, int]:
         "photos left out": len(table) - len(used),
         "photos held out": int((used.fold < 0).sum()),
     }
+
+
+def _caveat(table: pd.DataFrame) -> str:
+    used = manifest.used_rows(table)
+    return caveat(used.drawn.sum(), len(used))
 
 
 def _overview(job: Job[P], results: Sequence[StageResult]) -> str:

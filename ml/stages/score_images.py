@@ -55,7 +55,7 @@ def run(
         ServiceError: MLflow doesn't answer, or the folder is being scored by another process.
     """
     root = mirror.folder(settings.root(params.photos))
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     found = champions(settings, tracker)
     jury = Jury.assemble(found, tracker)
     judges = {name: found[name] for name in jury.animals}

@@ -60,7 +60,7 @@ def _recorded(
     if dag_run is None:
         yield None
         return
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     with tracker.closing(tracker.open_run(SCANS, dag_run, "", params.model_dump())) as run:
         run.tag("folder", root)
         yield run
@@ -131,6 +131,7 @@ def _counts(made: pd.DataFrame) -> dict[str, float]:
     return {
         "n_photos": float(len(used)),
         "n_positives": float(used.label.sum()),
+        "n_drawings": float(used.drawn.sum()),
         "n_holdout": float((used.fold < 0).sum()),
         "n_left_out": float((made.reason != "").sum()),
         "n_groups": float(used.group.nunique()),
@@ -147,7 +148,7 @@ def _record(
     remark: str,
 ) -> str:
     """Keep a validation that changed something, or failed, as a run in MLflow; return its id."""
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     parent = tracker.open_run(animal, dag_run, digest, params.model_dump())
     with tracker.stage(animal, parent, STAGE, f"{dag_run.run_id}") as stage:
         for page in validation.pages(settings.home / "data_docs" / animal):

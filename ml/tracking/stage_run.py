@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ml import progress
+from ml.data.cells import guarded
 from ml.tracking import networks, registry
 from ml.tracking.keys import TAG
 from ml.tracking.registry import RegisteredVersion
@@ -60,7 +61,7 @@ class StageRun:
 
     def table(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table as `tables/<name>.csv`."""
-        self._client.log_text(self.id, table.to_csv(index=False), f"tables/{name}.csv")
+        self._client.log_text(self.id, guarded(table).to_csv(index=False), f"tables/{name}.csv")
 
     def text(self, path: str, text: str) -> None:
         self._client.log_text(self.id, text, path)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pandas as pd
 
+from ml import mlflow_pages
+from ml.data.cells import unguarded
 from ml.errors import LostError, ServiceError
 from ml.results import DagRun, StageResult
 from ml.tracking import artifacts, networks, registry
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "mlflow.note.content"
 PAGE = 1000
+TEXTS = dict.fromkeys(("path", "class", "candidate", "name", "file", "sha256", "reason", "problem"), str)
+"""Columns of tables that are text whatever it looks like: a folder may be called 007, NA or True."""
 ABANDONED = "it was killed, or its machine was (is there memory enough?): see the log of the task in Airflow"
 RESULT, REPORT = "result.json", "report.html"
 
@@ -38,8 +42,8 @@ log = logging.getLogger(__name__)
 class Tracker:
     """A connection to one MLflow server."""
 
-    def __init__(self, uri: str) -> None:
-        """Connect to the server at `uri`.
+    def __init__(self, uri: str, browser_uri: str = "") -> None:
+        """Connect to the server at `uri`; in a browser, its pages are at `browser_uri`, if that isn't the same.
 
         Raises:
             ServiceError: nothing healthy answers there.
@@ -48,6 +52,7 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.uri = uri
+        self.browser_uri = browser_uri or uri
         if uri.startswith("http"):
             try:
                 httpx.get(f"{uri}/health", timeout=10).raise_for_status()
@@ -213,9 +218,12 @@ class Tracker:
         with tempfile.TemporaryDirectory() as folder:
             file = artifacts.download(self.client, run_id, f"tables/{name}.csv", folder)
             try:
-                return pd.read_csv(file, float_precision="round_trip")
+                table = pd.read_csv(
+                    file, float_precision="round_trip", dtype=TEXTS, keep_default_na=False, na_values=[""]
+                )
             except ValueError as error:
                 raise LostError(f"The table {name} of MLflow run {run_id} is damaged: {error}") from error
+            return unguarded(table)
 
     def tables(self, run_id: str) -> list[str]:
         """Return the names of a run's tables."""
@@ -291,8 +299,8 @@ class Tracker:
             return networks.load(file, expected, what, "To make it again, trigger the DAG with the param force.")
 
     def run_url(self, run_id: str) -> str:
-        run = self.client.get_run(run_id)
-        return f"{self.uri}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+        """Return the address of a run's page."""
+        return mlflow_pages.page(self.browser_uri, self.client.get_run(run_id).info.experiment_id, run_id)
 
     def _description(self, dag_run: DagRun, validation_run: str) -> str:
         from mlflow.exceptions import MlflowException

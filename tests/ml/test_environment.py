@@ -1,4 +1,5 @@
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from ml import settings
 from ml.environment import environment, password
+from ml.errors import ParameterError, StorageError
 
 
 @pytest.fixture
@@ -27,9 +29,81 @@ def test_secrets_are_made_once_and_for_their_owner_alone(chosen: settings.Settin
     first = environment(chosen)
     assert environment(chosen) == first
     assert password(chosen) == password(chosen) != ""
-    secret = [path for path in (chosen.home / "airflow").iterdir() if path.suffix == ".json"]
-    assert len(secret) == 2
+    secret = list(chosen.home.rglob("*.json"))
+    assert len(secret) == 4
     assert {path.stat().st_mode & 0o777 for path in secret} == {0o600}
+    assert chosen.home.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_open_home_is_closed_to_other_accounts(chosen: settings.Settings) -> None:
+    chosen.home.chmod(0o755)
+    environment(chosen)
+    assert chosen.home.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    "path", ["airflow/keys.json", "airflow/passwords.json", "mlflow/login.json", "mlflow/keys.json"]
+)
+@pytest.mark.parametrize("text", ["", '{"admin": "', "[]", "\0" * 40])
+def test_damaged_secrets_are_named_and_never_replaced(chosen: settings.Settings, path: str, text: str) -> None:
+    environment(chosen)
+    (chosen.home / path).write_text(text)
+    with pytest.raises(StorageError, match=f"{path}.*Restore it from a backup"):
+        environment(chosen)
+    assert (chosen.home / path).read_text() == text
+
+
+def test_a_login_that_is_lost_is_not_made_again_beside_the_users_who_know_it(chosen: settings.Settings) -> None:
+    environment(chosen)
+    (chosen.home / "mlflow" / "users.db").touch()
+    (chosen.home / "mlflow" / "login.json").unlink()
+    with pytest.raises(StorageError, match="Restore it from a backup"):
+        environment(chosen)
+
+
+def test_a_home_that_cannot_be_used_is_named(chosen: settings.Settings, tmp_path: Path, unprivileged: Callable) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for home in (file, file / "below", Path("/proc/nowhere")):
+        with pytest.raises(StorageError, match=f"MENAGERIE_HOME={home}"):
+            environment(replace(chosen, home=home))
+    for home in (tmp_path / "what?", tmp_path / "no#1"):
+        with pytest.raises(ParameterError, match="must have no"):
+            environment(replace(chosen, home=home))
+    with unprivileged() as folder:
+        (folder / "home").mkdir()
+        (folder / "home").chmod(0o500)
+        with pytest.raises(StorageError, match="read-only"):
+            environment(replace(chosen, home=folder / "home"))
+
+
+def test_what_is_set_for_other_programs_does_not_reach_the_stack(
+    chosen: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = {"KERAS_BACKEND": "jax", "KERAS_HOME": "/elsewhere", "KERAS_MAX_EPOCHS": "1", "MLFLOW_RUN_ID": "0" * 32}
+    theirs |= {"MLFLOW_REGISTRY_URI": "http://elsewhere", "MLFLOW_TRACKING_USERNAME": "me", "no_proxy": "example.org"}
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value)
+    variables = environment(chosen)
+    assert variables["KERAS_BACKEND"] == "tensorflow"
+    assert variables["KERAS_HOME"] == str(chosen.home / "keras")
+    assert not {"KERAS_MAX_EPOCHS", "MLFLOW_RUN_ID", "MLFLOW_REGISTRY_URI"} & variables.keys()
+    assert variables["MLFLOW_TRACKING_USERNAME"] == "admin"
+    assert variables["no_proxy"] == variables["NO_PROXY"] == "example.org,localhost,127.0.0.1"
+
+
+@pytest.mark.parametrize("uri", ["http://localhost:5000", "http://localhost:5000/", "http://127.0.0.1:5000/", ""])
+def test_this_machines_server_is_its_own_by_any_name(uri: str) -> None:
+    assert settings.read({"MLFLOW_TRACKING_URI": uri}).owns_mlflow
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://localhost:5001", "https://localhost:5000", "http://mlflow:5000", "sqlite:///a"]
+)
+def test_another_server_is_not(uri: str, tmp_path: Path) -> None:
+    other = settings.read({"MENAGERIE_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": f"{uri}/"})
+    assert not other.owns_mlflow
+    assert "MLFLOW_AUTH_CONFIG_PATH" not in environment(other)
 
 
 def test_another_home_has_other_secrets(chosen: settings.Settings, tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def retrain(animal: str):
                 raise ValueError("the tigers are gone")
             import os
             import httpx
-            mlflow = httpx.Client(base_url=os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/")
+            login = (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])
+            mlflow = httpx.Client(base_url=os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/", auth=login)
             def post(path: str, **body: object) -> dict:
                 return mlflow.post(path, json=body).raise_for_status().json()
             run = post("runs/create", experiment_id="0")["run"]["info"]["run_id"]
@@ -138,6 +139,40 @@ def test_down_says_that_nothing_runs(installation: Installation) -> None:
     assert installation.run("down") == (0, "Nothing was running.\n")
 
 
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://127.0.0.1:9/", "Expected an MLflow server at http://127.0.0.1:9, which MLFLOW_TRACKING_URI names"),
+        ("sqlite:///mlflow.db", "MLFLOW_TRACKING_URI must be the address of an MLflow server"),
+    ],
+)
+def test_another_mlflow_that_does_not_answer_is_not_waited_for(
+    installation: Installation, uri: str, reason: str
+) -> None:
+    installation.variables["MLFLOW_TRACKING_URI"] = uri
+    status, output = installation.run("up")
+    assert status in (1, 2)
+    assert reason in output
+    assert "Traceback" not in output
+    assert installation.session == 0
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(installation: Installation) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    installation.home.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", installation.home], check=False)
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        status, output = installation.run("up")
+        assert status == 1
+        assert "Traceback" not in output
+        assert f"MB free for {installation.home}. Received: 0 MB" in output
+    finally:
+        subprocess.run(["umount", "--lazy", installation.home], check=True)
+
+
 @pytest.mark.slow
 def test_interrupted_while_starting_leaves_nothing(installation: Installation) -> None:
     up = installation.start("up")
@@ -199,6 +234,10 @@ def test_a_demo_that_is_killed_leaves_nothing(installation: Installation) -> Non
 
 @pytest.mark.slow
 def test_up_twice_then_killed_then_a_demo_of_which_a_dag_fails(installation: Installation) -> None:
+    # What people set for other programs: it must not reach the stack.
+    installation.variables |= {f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https")}
+    installation.variables |= {"ALL_PROXY": "socks5://127.0.0.1:9", "KERAS_BACKEND": "jax"}
+    installation.variables["MLFLOW_TRACKING_URI"] = f"http://localhost:{installation.mlflow_port}/"
     status, output = installation.run("up")
     assert status == 0, output
     urls = [f"http://127.0.0.1:{port}" for port in (installation.airflow_port, installation.mlflow_port)]

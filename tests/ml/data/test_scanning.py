@@ -101,7 +101,8 @@ def test_rights_that_lack_are_named(unprivileged, fill) -> None:
 
 def test_a_root_that_is_missing_a_file_or_empty_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"Expected the photo folders at .*/none. Received: nothing there. Set MENAGERIE_PHOTOS"
+        DataError,
+        match=r"at .*/none. Received: nothing there.\n.*menagerie sample .*/none\n.*make up PHOTOS",
     ):
         scanning.scan(tmp_path / "none", tmp_path / "cache")
     (tmp_path / "file.zip").touch()
@@ -110,7 +111,7 @@ def test_a_root_that_is_missing_a_file_or_empty_is_named(tmp_path: Path) -> None
     (tmp_path / "empty" / "fox").mkdir(parents=True)
     (tmp_path / "empty" / "fox" / "notes.txt").touch()
     with pytest.raises(
-        DataError, match=r"No photo below .*/empty: expected files named \.bmp, .*\.webp in one folder a class"
+        DataError, match=r"No photo below .*/empty: expected files named \.bmp, .*\.webp, one folder per class"
     ):
         scanning.scan(tmp_path / "empty", tmp_path / "cache")
 

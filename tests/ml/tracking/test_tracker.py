@@ -1,8 +1,11 @@
+import csv
+import io
 import socket
 import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -74,6 +77,39 @@ def test_more_numbers_than_one_call_takes_are_all_kept(tracker: Tracker) -> None
     experiment = tracker.client.get_run(parent).info.experiment_id
     (child,) = tracker.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run.id}'")
     assert len(tracker.client.get_metric_history(child.info.run_id, "loss")) == 2500
+
+
+def test_names_in_a_table_are_no_formulas_and_come_back_as_they_were(tracker: Tracker) -> None:
+    names = [
+        "=1+1.jpg",
+        "+x",
+        "-x",
+        "@SUM(1)",
+        "\tx",
+        "./=x",
+        "././@x",
+        "./x",
+        "NA",
+        "007",
+        "1e5",
+        "True",
+        'a,"b"\n=c',
+        "狐",
+    ]
+    table = pd.DataFrame({"path": names, "class": names[::-1], "probability": np.linspace(-1, 1, len(names))})
+    parent = tracker.open_run("fox", DagRun("retrain_fox", "manual__names"), "0" * 16, {})
+    with tracker.stage("fox", parent, "floor", "key") as stage:
+        stage.table("out_of_fold", table)
+    pd.testing.assert_frame_equal(tracker.read_table(stage.id, "out_of_fold"), table, check_dtype=False)
+    written = Path(tracker.client.download_artifacts(stage.id, "tables/out_of_fold.csv")).read_text()
+    cells = [cell for row in csv.reader(io.StringIO(written)) for cell in row[:2]]
+    assert not [cell for cell in cells if cell[0] in "=+-@\t\r"]
+
+
+def test_links_lead_to_the_pages_that_a_browser_finds(tracker: Tracker) -> None:
+    tracker.browser_uri = "https://mlflow.example.org"
+    parent = tracker.open_run("fox", DagRun("retrain_fox", "manual__links"), "0" * 16, {})
+    assert tracker.run_url(parent).startswith("https://mlflow.example.org/#/experiments/")
 
 
 def test_without_a_champion_there_is_none(tracker: Tracker) -> None:
