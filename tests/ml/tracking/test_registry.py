@@ -28,12 +28,6 @@ flavors:
 """
 
 
-@pytest.fixture
-def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    monkeypatch.chdir(tmp_path)
-    return Tracker(f"sqlite:///{tmp_path}/mlflow.db")
-
-
 def network(bias: float = 0.0) -> keras.Model:
     image = keras.Input((8, 8, 3), dtype="uint8")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
@@ -140,6 +134,7 @@ def poisoned(file: Path) -> None:
 def test_code_in_a_keras_file_is_not_run(tracker: Tracker, registered: RegisteredVersion, tmp_path: Path) -> None:
     tracker.client.delete_model_version_tag(NAME, "1", "sha256")
     poisoned(file_of(tracker, registered))
+    (tmp_path / "pwned").unlink()  # it ran when it was made
     champion = tracker.champion(NAME)
     assert champion
     with pytest.raises(LostError, match="safe mode"):
@@ -147,20 +142,18 @@ def test_code_in_a_keras_file_is_not_run(tracker: Tracker, registered: Registere
     assert not (tmp_path / "pwned").exists()
 
 
-class Dropper(tf.Module):
-    """A SavedModel that writes a file when TensorFlow loads it: the initialiser of a table runs then."""
+class Dropper(tf.saved_model.experimental.TrackableResource):
+    """A resource of a SavedModel that writes a file when it is made, which is when TensorFlow loads the model."""
 
-    def __init__(self, source: Path, target: Path) -> None:
+    def __init__(self, target: Path) -> None:
         super().__init__()
-        reader = tf.lookup.TextFileInitializer(str(source), tf.string, 0, tf.int64, 1)
-        self.table = tf.lookup.StaticHashTable(reader, -1)
         self.target = str(target)
-        self.written = tf.Variable(False, trainable=False)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.uint8)])
-    def __call__(self, photos: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies([tf.io.write_file(self.target, "pwned")]):
-            return tf.cast(tf.reduce_mean(tf.cast(photos, tf.float32), [1, 2, 3]), tf.float32)
+    def _create_resource(self) -> tf.Tensor:
+        return tf.raw_ops.MutableHashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
+
+    def _initialize(self) -> None:
+        tf.io.write_file(self.target, "pwned")
 
 
 def attack(tracker: Tracker, folder: Path, loader: str = "mlflow.keras") -> RegisteredVersion:
@@ -171,10 +164,13 @@ def attack(tracker: Tracker, folder: Path, loader: str = "mlflow.keras") -> Regi
     (folder / "MLmodel").write_text(MLMODEL.format(version=keras.__version__, loader=loader))
     pwned = folder.parent / "pwned"
     (folder / "code" / "evil_loader.py").write_text(
-        f"from pathlib import Path\nPath({str(pwned)!r}).touch()\ndef _load_pyfunc(path): return None\n"
+        f"from pathlib import Path\nPath({str(pwned)!r}).touch()\nclass Evil:\n    def predict(self, x): pass\n"
+        "def _load_pyfunc(path): return Evil()\n"
     )
-    (folder / "words.txt").write_text("a\t1\n")
-    tf.saved_model.save(Dropper(folder / "words.txt", pwned), str(folder / "data" / "model"))
+    model = tf.Module()
+    model.dropper = Dropper(pwned)
+    tf.saved_model.save(model, str(folder / "data" / "model"))
+    pwned.unlink(missing_ok=True)
     run = tracker.open_run("fox", DagRun("by_hand", "1"), "digest", {})
     tracker.client.log_artifacts(run, str(folder), "model")
     tracker.client.create_registered_model(NAME)
@@ -186,22 +182,18 @@ def attack(tracker: Tracker, folder: Path, loader: str = "mlflow.keras") -> Regi
     return champion
 
 
-@pytest.mark.parametrize("loader", ["mlflow.keras", "evil_loader"])
+@pytest.mark.parametrize(
+    ("loader", "load"), [("mlflow.keras", mlflow.keras.load_model), ("evil_loader", mlflow.pyfunc.load_model)]
+)
 def test_neither_a_saved_model_nor_a_loader_in_the_registry_is_run(
-    tracker: Tracker, tmp_path: Path, loader: str, monkeypatch: pytest.MonkeyPatch
+    tracker: Tracker, tmp_path: Path, loader: str, load: Callable[[str], object]
 ) -> None:
     champion = attack(tracker, tmp_path / "made", loader)
-
-    def must_not_run(*_: object, **__: object) -> None:
-        raise AssertionError("a SavedModel was loaded")
-
-    monkeypatch.setattr(tf.saved_model, "load", must_not_run)
     with pytest.raises(LostError, match=r"expected the file data/model\.keras.*Received: data/keras_module\.txt"):
         tracker.load_model(champion)
     assert not (tmp_path / "pwned").exists()
-    if loader == "evil_loader":  # the attack is real: MLflow's own way runs it
-        mlflow.pyfunc.load_model(champion.uri)
-        assert (tmp_path / "pwned").exists()
+    load(champion.uri)
+    assert (tmp_path / "pwned").exists(), "the attack is real: MLflow's own way runs it"
 
 
 def test_scoring_runs_nothing_of_the_registry(tracker: Tracker, tmp_path: Path) -> None:

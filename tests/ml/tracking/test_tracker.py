@@ -18,12 +18,6 @@ from ml.tracking import CHAMPION, Tracker, work_key
 RUN = DagRun("retrain_fox", "manual__1", "http://airflow/run")
 
 
-@pytest.fixture
-def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    monkeypatch.chdir(tmp_path)
-    return Tracker(f"sqlite:///{tmp_path}/mlflow.db")
-
-
 def test_a_server_that_is_down_is_named_and_worth_another_try() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
