@@ -36,7 +36,7 @@ def test_what_is_for_other_programs_stays_out_and_is_named(name: str) -> None:
     [
         *("AIRFLOW__CORE__PARALLELISM", "AIRFLOW_CONN_ZOO", "TF_ENABLE_ONEDNN_OPTS", "OMP_NUM_THREADS", "CUDA_PATH"),
         *("AWS_ACCESS_KEY_ID", "HOME", "LANG", "TZ", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE", "PYTHON_VERSION"),
-        *("MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_TRACKING_URI"),
+        *("MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_TRACKING_URI", "GIT_SSL_CAINFO"),
     ],
 )
 def test_settings_credentials_and_the_machine_pass(name: str) -> None:
