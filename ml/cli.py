@@ -13,7 +13,7 @@ from rich.progress import DownloadColumn, MofNCompleteColumn
 
 from ml import demo, settings, stack
 from ml.data.sources import COURSE_SET_URL, fetch_photos
-from ml.environment import environment
+from ml.environment import adopt, environment
 from ml.errors import MenagerieError, ParameterError
 from ml.params import PRESETS, ScoreParams
 
@@ -70,7 +70,7 @@ def _download(options: argparse.Namespace, chosen: settings.Settings, console: C
 
 def _score(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
     params = ScoreParams.read({"photos": chosen.root(options.folder), "most_photos": options.most})
-    os.environ.update(environment(replace(chosen, parallelism=1)))  # as a task, but with all cores
+    adopt(chosen)
     with console.status("Loading the champions"), _without_greetings():
         from ml.stages import score_images
     with demo.progress_bar(console, "Scoring", MofNCompleteColumn()) as progress:
@@ -79,7 +79,7 @@ def _score(options: argparse.Namespace, chosen: settings.Settings, console: Cons
 
 
 def _champion(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    adopt(chosen)
     with _without_greetings():
         from ml.tracking import Tracker
 

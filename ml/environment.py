@@ -4,28 +4,24 @@ import base64
 import os
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ml import mlflow_server
-from ml.keys import kept, make_home
+from ml.inherited import inherited
+from ml.keys import database_url, kept, make_home
 from ml.settings import CHECKOUT, Settings
 
 USER = "admin"
 """The one user of the local Airflow."""
 
-FOREIGN = frozenset(
-    {"AIRFLOW_CONFIG", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "MLFLOW_EXPERIMENT_ID"}
-    | {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "PYTHONHOME", "PYTHONSTARTUP", "XLA_FLAGS"}
-)
-"""What people set for other programs, and what would change what ours read, write or compute: it doesn't reach them."""
-
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return the variables that the programs of the stack, and an `airflow` on the command line, run with.
 
-    What this process's own environment says goes first, Airflow's `AIRFLOW__SECTION__OPTION` too: so a cluster is told
-    of its executor, its database and its broker. The keys and the password are made on the first call, and kept below
-    `home`, readable by their owner alone.
+    What of this process's own environment reaches them (see `ml.inherited`) goes first, Airflow's
+    `AIRFLOW__SECTION__OPTION` too: so a cluster is told of its executor, its database and its broker. The keys and the
+    password are made on the first call, and kept below `home`, readable by their owner alone.
     """
     make_home(settings.home)
     airflow, binaries = settings.home / "airflow", Path(sys.executable).parent
@@ -48,6 +44,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
         "KERAS_BACKEND": "tensorflow",
         "KERAS_HOME": settings.home / "keras",
+        "MPLBACKEND": "agg",
+        "PYTHONPATH": CHECKOUT,
         "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     options: dict[str, dict[str, object]] = {
@@ -68,7 +66,7 @@ def environment(settings: Settings) -> dict[str, str]:
             "simple_auth_manager_passwords_file": _passwords_file(settings),
         },
         # The time that a writer waits for another; a busy machine needs more than SQLite's 5 seconds.
-        "database": {"sql_alchemy_conn": f"sqlite:///{database(settings)}?timeout=60"},
+        "database": {"sql_alchemy_conn": f"{database_url(database(settings))}?timeout=60"},
         "api": {
             "host": settings.host,
             "port": settings.airflow_port,
@@ -136,8 +134,16 @@ def environment(settings: Settings) -> dict[str, str]:
     if settings.owns_mlflow:
         others["MLFLOW_SERVER_ALLOWED_HOSTS"] = mlflow_server.allowed_hosts(settings)
         ours |= mlflow_server.variables(settings, login)
-    theirs = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    theirs = inherited(os.environ, settings.owns_mlflow)
     return {name: str(value) for name, value in (variables | others | theirs | ours | _without_proxy(settings)).items()}
+
+
+def adopt(settings: Settings) -> None:
+    """Let this process compute, and talk to MLflow, as a task of the stack does, but on all cores."""
+    variables = environment(replace(settings, parallelism=1))
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 def dags_folder() -> Path:
@@ -172,6 +178,7 @@ def _passwords_file(settings: Settings) -> Path:
 
 def _without_proxy(settings: Settings) -> dict[str, str]:
     """Return the variables by which nothing on this machine is reached through a proxy, added to those that are set."""
-    hosts = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "", "localhost", "127.0.0.1", settings.host]
-    value = ",".join(dict.fromkeys(filter(None, hosts)))
+    theirs = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [theirs, "localhost", "127.0.0.1", settings.host]
+    value = "*" if "*" in theirs.replace(" ", "").split(",") else ",".join(dict.fromkeys(filter(None, hosts)))
     return {"no_proxy": value, "NO_PROXY": value}

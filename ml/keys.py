@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,22 +14,29 @@ def make_home(home: Path) -> None:
     """Make the folder `home`, or take it as it is, and close it to other accounts of the machine (mode 0700).
 
     Raises:
-        ParameterError: its path has a `?` or `#`, where SQLite and MLflow would cut it off.
+        ParameterError: its path has a `?`, `#` or `$`, which Airflow and MLflow read as part of a URL or a variable.
         StorageError: it can't be made or written to.
     """
-    if set("?#") & set(str(home)):
+    if set("?#$\n") & set(str(home)):
         raise ParameterError(
-            "MENAGERIE_HOME must have no ? and no # in its path: SQLite and MLflow read it as part of a URL. "
-            f"Received: {home}"
+            "MENAGERIE_HOME must have no ?, no # and no $ in its path: Airflow and MLflow read them as part of a URL "
+            f"or a variable. Received: {home}"
         )
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if home.stat().st_uid == os.geteuid() and home.stat().st_mode & 0o077:
+        found = home.stat()
+        # A folder that everybody may make files in, such as /tmp, stays theirs.
+        if found.st_uid == os.geteuid() and found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX:
             home.chmod(0o700)
     except OSError as error:
         raise StorageError(f"Expected a folder to write to at MENAGERIE_HOME={home}. Received: {error}") from error
     if not os.access(home, os.W_OK | os.X_OK, effective_ids=True):
         raise StorageError(f"Expected a folder to write to at MENAGERIE_HOME={home}. Received: one that is read-only.")
+
+
+def database_url(file: Path) -> str:
+    """Return the URL of an SQLite database; in one, `%20` would be a blank."""
+    return f"sqlite:///{str(file).replace('%', '%25')}"
 
 
 def kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:

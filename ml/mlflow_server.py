@@ -4,8 +4,11 @@ import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+
+from ml.addresses import is_local
 from ml.errors import StorageError
-from ml.keys import kept
+from ml.keys import database_url, kept
 from ml.settings import Settings
 
 USER = "admin"
@@ -16,14 +19,14 @@ def command(settings: Settings) -> list[str]:
     return [
         *("mlflow", "server", "--host", settings.host, "--port", str(settings.mlflow_port), "--workers", "1"),
         *("--app-name", "basic-auth"),
-        *("--backend-store-uri", f"sqlite:///{database(settings)}"),
+        *("--backend-store-uri", database_url(database(settings))),
         *("--artifacts-destination", str(_folder(settings) / "artifacts")),
     ]
 
 
 def migration(settings: Settings) -> list[str]:
     """Return what brings an existing database to the schema of the installed MLflow; the users' migrates by itself."""
-    return ["mlflow", "db", "upgrade", f"sqlite:///{database(settings)}"]
+    return ["mlflow", "db", "upgrade", database_url(database(settings))]
 
 
 def database(settings: Settings) -> Path:
@@ -42,13 +45,25 @@ def login(settings: Settings, password: str = "") -> tuple[str, str] | None:
     """
     if not settings.owns_mlflow:
         return settings.mlflow_login
-    file = _folder(settings) / "login.json"
+    file = login_file(settings)
     if not file.exists() and (users := _users(settings)).exists():
         raise StorageError(
             f"Expected the login of MLflow in {file}. Received: nothing there. Restore it from a backup, or remove "
             f"{users} too: MLflow's users are then made again, the administrator with a new password."
         )
     return USER, kept(file, lambda: {USER: password or secrets.token_urlsafe(12)})[USER]
+
+
+def login_file(settings: Settings) -> Path:
+    """Return where the login of our own server is kept."""
+    return _folder(settings) / "login.json"
+
+
+def client(settings: Settings, path: str = "") -> httpx.Client:
+    """Return an HTTP client of MLflow below `path`, logged in. Only a server elsewhere is reached through a proxy."""
+    elsewhere = not (settings.owns_mlflow or is_local(settings.mlflow_uri))
+    url = f"{settings.mlflow_uri}{path}"
+    return httpx.Client(base_url=url, auth=login(settings), timeout=10.0, trust_env=elsewhere)
 
 
 def variables(settings: Settings, password: str) -> dict[str, str]:
@@ -80,7 +95,7 @@ def _configuration(settings: Settings) -> Path:
     file = _folder(settings) / "auth.ini"
     lines = [
         "[mlflow]",
-        f"database_uri = sqlite:///{_users(settings)}".replace("%", "%%"),
+        f"database_uri = {database_url(_users(settings))}".replace("%", "%%"),
         "default_permission = READ",
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth",
         "auth_cache_ttl_seconds = 60",  # hashing a password takes longer than most requests

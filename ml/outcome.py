@@ -24,8 +24,7 @@ def results(settings: Settings) -> Group:
         table.add_column(heading, justify="left" if heading == "animal" else "right")
     lines: list[str] = []
     caveats: dict[str, list[str]] = {}
-    url, login = f"{settings.mlflow_uri}/api/2.0/mlflow/", mlflow_server.login(settings)
-    with httpx.Client(base_url=url, auth=login, timeout=30.0, trust_env=False) as http:
+    with mlflow_server.client(settings, "/api/2.0/mlflow/") as http:
         for animal in animals.read(settings.animals):
             found = _mlflow(http, "registered-models/alias", name=f"{animal}-classifier", alias="champion")
             if found is None:

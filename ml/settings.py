@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import urlsplit
 
+from ml.addresses import is_local
 from ml.errors import ParameterError
 from ml.presets import PresetName
 
@@ -162,9 +163,14 @@ def _url(host: str, port: int) -> str:
 
 def _server(uri: str, own: str) -> str:
     """Return the address of a server without a slash at its end; this machine's own one by whatever name as `own`."""
-    uri = uri.rstrip("/") or own
-    this_machine = re.sub(r"^http://(localhost|127\.0\.0\.1|\[::1\])(?=:)", f"http://{urlsplit(own).hostname}", uri)
-    return own if this_machine == own else uri
+    uri = uri.strip().rstrip("/")
+    try:
+        named, ours = urlsplit(uri), urlsplit(own)
+        is_ours = (named.scheme, named.port, named.path.strip("/")) == ("http", ours.port, "")
+        is_ours &= is_local(uri) or named.hostname == ours.hostname
+    except ValueError:  # no port has such a number
+        is_ours = False
+    return own if is_ours or not uri else uri
 
 
 def _local(home: Path, address: str) -> Path:

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +26,7 @@ from ml.data.first_photos import has_files, ways_out
 from ml.environment import USER, database, environment, password
 from ml.errors import MenagerieError, ParameterError, ServiceError, StorageError
 from ml.health import missing_parts
+from ml.inherited import left_out
 from ml.keys import make_home
 from ml.rest import Airflow
 from ml.settings import CHECKOUT, Settings
@@ -120,6 +121,9 @@ def start(settings: Settings, console: Console) -> "subprocess.Popen[bytes]":
     make_home(settings.home)
     _make_folders(settings)
     variables = environment(settings)
+    if names := left_out(os.environ, variables, settings.owns_mlflow):
+        text = f"Left out of the environment, as it is meant for other programs: {', '.join(names)}"
+        console.print(text, highlight=False, soft_wrap=True)
     since = datetime.now(UTC)
     with open(_reason_file(settings), "wb") as errors:
         process = subprocess.Popen(
@@ -133,6 +137,7 @@ def start(settings: Settings, console: Console) -> "subprocess.Popen[bytes]":
         )
     try:
         _await_health(settings, process, since, console)
+        _check_login(settings)
         # Airflow's LocalExecutor would take in every task that is ready, and begin them in that order, whatever their
         # priority; what a pool has no slot for stays with the scheduler, which chooses by it.
         client(settings).patch("pools/default_pool?update_mask=slots", {"slots": settings.parallelism})
@@ -140,7 +145,7 @@ def start(settings: Settings, console: Console) -> "subprocess.Popen[bytes]":
         _migrated(settings).unlink(missing_ok=True)
         stop(settings, process)
         raise
-    _migrated(settings).write_text(_versions())
+    _migrated(settings).write_text(_schemas(settings))
     return process
 
 
@@ -214,18 +219,30 @@ def _plan(settings: Settings) -> supervisor.Plan:
 
 
 def _is_migrated(settings: Settings) -> bool:
-    """Whether the databases are known to be of these versions of Airflow and MLflow; to ask them takes seconds."""
+    """Whether the databases are as these versions of Airflow and MLflow left them; to ask them takes seconds."""
     try:
-        known = _migrated(settings).read_text()
+        return _migrated(settings).read_text() == _schemas(settings)
     except OSError:
         return False
-    return known == _versions() and database(settings).exists()
 
 
-def _versions() -> str:
+def _schemas(settings: Settings) -> str:
+    """Return the versions of Airflow and MLflow, and of the schemas of their databases."""
+    databases = {"apache-airflow-core": database(settings)}
+    if settings.owns_mlflow:
+        databases["mlflow"] = mlflow_server.database(settings)
     return "\n".join(
-        f"{package} {importlib.metadata.version(package)}" for package in ("apache-airflow-core", "mlflow")
+        f"{package} {importlib.metadata.version(package)} {_schema(file)}" for package, file in databases.items()
     )
+
+
+def _schema(file: Path) -> str:
+    """Return the version of a database's schema, which Alembic notes in it; it is empty if there is none."""
+    if not file.exists():
+        return ""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as connection:
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchall())
+    return ""
 
 
 def _check_other_mlflow(settings: Settings, console: Console) -> None:
@@ -245,20 +262,42 @@ def _check_other_mlflow(settings: Settings, console: Console) -> None:
         )
     console.print(f"MLflow is at {settings.mlflow_uri}, as MLFLOW_TRACKING_URI says.", highlight=False, soft_wrap=True)
     try:
-        httpx.get(f"{settings.mlflow_uri}/health", timeout=8.0, trust_env=False).raise_for_status()
-    except httpx.HTTPError as error:
+        with mlflow_server.client(settings) as mlflow:
+            mlflow.get("/health").raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # ValueError: a proxy of a kind that is unknown
         raise ServiceError(
             f"Expected an MLflow server at {settings.mlflow_uri}, which MLFLOW_TRACKING_URI names. Received: {error}. "
             f"Start that server. Or: {advice[0].lower()}{advice[1:]}"
         ) from error
+    _check_login(settings)
+
+
+def _check_login(settings: Settings) -> None:
+    """Raise ServiceError if MLflow doesn't let its clients in: every task would fail, one by one."""
+    try:
+        with mlflow_server.client(settings, "/api/2.0/mlflow/") as mlflow:
+            status = mlflow.get("experiments/search", params={"max_results": 1}).status_code
+    except httpx.HTTPError as error:
+        raise ServiceError(f"MLflow at {settings.mlflow_uri} doesn't answer: {error!r}") from error
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        remedy = (
+            f"If its administrator has another password now, write that into {mlflow_server.login_file(settings)}."
+            if settings.owns_mlflow
+            else "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a login that may write."
+        )
+        raise ServiceError(f"MLflow at {settings.mlflow_uri} refuses the login (status {status}). {remedy}")
 
 
 def _await_health(
     settings: Settings, process: "subprocess.Popen[bytes] | None", since: datetime, console: Console
 ) -> None:
     began, seen, airflow = time.monotonic(), "", client(settings)
-    with waiting(console, "Starting") as status, httpx.Client(timeout=10.0, trust_env=False) as http:
-        while missing := missing_parts(settings, http, airflow, since):
+    with (
+        waiting(console, "Starting") as status,
+        httpx.Client(timeout=10.0, trust_env=False) as http,
+        mlflow_server.client(settings) as mlflow,
+    ):
+        while missing := missing_parts(settings, http, mlflow, airflow, since):
             if process and process.poll() is not None:
                 raise ServiceError(f"Menagerie didn't start. {reason(settings) or 'It was asked to end.'}")
             if time.monotonic() - began > PATIENCE:
@@ -349,7 +388,11 @@ def main() -> int:
     """Supervise the stack that the environment describes."""
     settings = settings_module.read()
     note = {"airflow": settings.airflow_url, "mlflow": settings.mlflow_uri, "photos": settings.root()}
-    return supervisor.supervise(_plan(settings), _lock(settings), settings.home / "logs", note)
+    try:
+        return supervisor.supervise(_plan(settings), _lock(settings), settings.home / "logs", note)
+    except OSError as error:  # the disk is full, or there is no such program
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

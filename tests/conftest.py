@@ -16,6 +16,7 @@ from PIL import Image
 
 from ml import progress
 
+os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the stack
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers of one thread each do more than workers that wait for each other's
     for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):

@@ -15,6 +15,7 @@ import httpx
 import pandas as pd
 
 from ml import mlflow_pages
+from ml.addresses import is_local
 from ml.data.cells import unguarded
 from ml.errors import LostError, ServiceError
 from ml.results import DagRun, StageResult
@@ -55,7 +56,7 @@ class Tracker:
         self.browser_uri = browser_uri or uri
         if uri.startswith("http"):
             try:
-                httpx.get(f"{uri}/health", timeout=10).raise_for_status()
+                httpx.get(f"{uri}/health", timeout=10, trust_env=not is_local(uri)).raise_for_status()
             except httpx.HTTPError as error:
                 raise ServiceError(
                     f"Expected an MLflow server at {uri}. Received: {error}. "

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from ml.addresses import is_local
 from ml.errors import ServiceError
 
 TAG = "menagerie."
@@ -77,7 +78,10 @@ class Mlflow:
     def __init__(self, uri: str, login: tuple[str, str] | None = None, timeout: float = 10.0) -> None:
         self.uri = uri.rstrip("/")
         self._http = httpx.Client(
-            base_url=self.uri, auth=login, timeout=httpx.Timeout(timeout, connect=3.0), trust_env=False
+            base_url=self.uri,
+            auth=login,
+            timeout=httpx.Timeout(timeout, connect=3.0),
+            trust_env=not is_local(self.uri),
         )
         self._threads = ThreadPoolExecutor(8, "menagerie-page")
         self._experiments: dict[str, str] = {}
