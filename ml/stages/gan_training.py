@@ -141,7 +141,7 @@ def chosen(points: Sequence[Mapping[str, float]]) -> float:
 
 def _restored(checkpoints: Path, model: GAN) -> tuple[Done, list[np.ndarray]]:
     """Return how far an earlier try came and its best weights, and put `model` there; or the beginning."""
-    file, beginning = checkpoints / CHECKPOINT, model.state()
+    file = checkpoints / CHECKPOINT
     try:
         with np.load(file) as kept:
             state = {name: kept[name] for name in kept.files}
@@ -152,7 +152,6 @@ def _restored(checkpoints: Path, model: GAN) -> tuple[Done, list[np.ndarray]]:
         return Done(), model.averaged.get_weights()
     except (BadZipFile, ValueError, TypeError, KeyError, EOFError, OSError) as error:
         log.warning("The checkpoint %s is damaged or of another version (%s): the training starts anew.", file, error)
-        model.restore(beginning)
         return Done(), model.averaged.get_weights()
     log.info("goes on after step %d of an earlier try", done.step)
     return done, best

@@ -39,7 +39,7 @@ def jury_world(make_world: Callable[[], World]) -> World:
         patch.chdir(world.settings.home)
         for animal, (model, padding) in models.items():
             with job.tracker.stage(ANIMAL, job.parent, "promote", animal) as stage:
-                tags = {"padding": padding, "dataset": job.digest}
+                tags = {"padding": padding, "complexity": "1", "dataset": job.digest, "dag_run": job.parent}
                 job.tracker.set_alias(stage.register(model, f"{animal}-classifier", tags, "…"), CHAMPION)
     return world
 
