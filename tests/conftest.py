@@ -76,6 +76,16 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.fixture
+def own_environment() -> Iterator[None]:
+    """Whatever the test, or what it runs, sets in this process's environment goes with it."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture
 def unprivileged() -> Iterator[Callable]:
     """Return a context in which the rights of files count, even for root, and as `folder` where its user may write."""
     folder = Path(tempfile.mkdtemp())

@@ -178,6 +178,7 @@ def test_a_killed_scoring_goes_on_where_it_was(
     assert [(run.info.run_id, run.info.status) for run in runs] == [(again.run_id, "FINISHED")]
 
 
+@pytest.mark.usefixtures("own_environment")
 def test_from_the_terminal(
     jury_world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
