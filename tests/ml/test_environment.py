@@ -94,7 +94,6 @@ def test_an_escape_in_the_path_of_a_home_is_no_blank(chosen: settings.Settings, 
     assert url.database == str(home / "airflow" / "airflow.db")
 
 
-@pytest.mark.usefixtures("own_environment")
 def test_a_process_that_joins_in_computes_as_a_task_does(
     chosen: settings.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
