@@ -70,7 +70,7 @@ def report_faults() -> None:
 def _fault_messages(chosen: Settings) -> dict[str, Message]:
     """Return a message per fault of `animals.toml`, by a name that stays when the fault moves to another line."""
     try:
-        faults = [fault for found in animals.faults(chosen.animals).values() for fault in found]
+        faults = animals.all_faults(chosen.animals)
     except ParameterError as error:
         text = f"{error}\nThe DAGs of all animals are gone until this is corrected."
         return {_digest(text): Message("animals.toml can't be read", text, {"reason": str(error)})}

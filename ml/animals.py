@@ -106,6 +106,11 @@ def faults(path: Path) -> dict[str, list[Fault]]:
     return _load(path)[1]
 
 
+def all_faults(path: Path) -> list[Fault]:
+    """Return what is wrong with any table, as `faults` does, in one list."""
+    return [fault for found in faults(path).values() for fault in found]
+
+
 def _load(path: Path) -> tuple[dict[str, Animal], dict[str, list[Fault]]]:
     tables = Tables.read(path)
     values, unreadable = tables.parse()

@@ -137,7 +137,8 @@ def start(settings: Settings, console: Console) -> "subprocess.Popen[bytes]":
         )
     try:
         _await_health(settings, process, since, console)
-        _check_login(settings)
+        if settings.owns_mlflow:  # another server was asked before anything started
+            _check_login(settings)
         # Airflow's LocalExecutor would take in every task that is ready, and begin them in that order, whatever their
         # priority; what a pool has no slot for stays with the scheduler, which chooses by it.
         client(settings).patch("pools/default_pool?update_mask=slots", {"slots": settings.parallelism})

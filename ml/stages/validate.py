@@ -34,7 +34,7 @@ def scan(params: ValidateParams, settings: Settings, dag_run: DagRun | None = No
     That of a DAG run is a run in MLflow, which tells how far it is.
     """
     root = settings.root(params.photos)
-    for fault in (fault for found in animals.faults(settings.animals).values() for fault in found):
+    for fault in animals.all_faults(settings.animals):
         log.warning("left out, the other animals go on: %s", fault)
     with _recorded(root, params, settings, dag_run) as run:
         table = _read(root, settings)

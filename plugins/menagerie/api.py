@@ -74,7 +74,7 @@ def make_app(settings: Settings) -> FastAPI:
         lacking = not settings.photos_url and not first_photos.has_files(settings.photos)
         sample = first_photos.sample_command(settings.photos) if lacking else ""
         values = {"charts": charts, "lacking": lacking, "sample_command": sample}
-        faults = [fault for found in animals.faults(settings.animals).values() for fault in found]
+        faults = animals.all_faults(settings.animals)
         return render("page.html", views=seen.animals, faults=faults, **values, **seen._asdict())
 
     @app.get("/now")
