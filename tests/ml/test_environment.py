@@ -98,6 +98,7 @@ def test_a_process_that_joins_in_computes_as_a_task_does(
     chosen: settings.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ) | {"MLFLOW_RUN_ID": "0" * 32, "KERAS_BACKEND": "jax"})
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)  # the tests' own workers have it
     adopt(chosen)
     assert "MLFLOW_RUN_ID" not in os.environ
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
