@@ -8,6 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ml.data import exif
+from ml.data.signature import SIGNATURE
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -41,6 +42,8 @@ class Facts:
     """32x32 grey levels, 1,024 bytes, row by row; the photo is stretched to the square."""
     thumbnail: bytes | None = None
     """8x8 RGB, 192 bytes, row by row."""
+    drawn: bool = False
+    """Whether it is a drawing of `ml.data.sample`."""
     taken: float | None = None
     """When the camera took it, in seconds by its own clock."""
     camera: str | None = None
@@ -70,12 +73,14 @@ def decode(data: bytes) -> tuple[Facts, Image.Image | None]:
             facts = Facts(_unfit(image), image.format, image.mode, width, height)
             if facts.problem:
                 return facts, None
-            if image.getexif().get(ExifTags.Base.Orientation) in range(5, 9):
+            tags = image.getexif()
+            drawn = tags.get(ExifTags.Base.Software) == SIGNATURE
+            if tags.get(ExifTags.Base.Orientation) in range(5, 9):
                 width, height = height, width
             taken, camera = exif.taken(image)
             image.draft("RGB", (2 * STORED_SIDE, 2 * STORED_SIDE))
             image.load()
-            facts = replace(facts, width=width, height=height, taken=taken, camera=camera)
+            facts = replace(facts, width=width, height=height, drawn=drawn, taken=taken, camera=camera)
             return facts, _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         return Facts(f"it is no picture: it begins with {data[:16]!r}"), None

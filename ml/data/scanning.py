@@ -10,14 +10,14 @@ from typing import NoReturn
 
 import pandas as pd
 
+from ml import fingerprint
 from ml.data import cache, photos, store
 from ml.data.files import replacing
+from ml.data.first_photos import ways_out
 from ml.data.near_duplicates import Fingerprints, near_duplicate_groups
 from ml.errors import DataError
 
 FACTS = [field.name for field in fields(photos.Facts)]
-NEAR_DUPLICATES = "near_duplicates_1.parquet"
-"""Numbered: another rule of what is near takes another file."""
 Progress = Callable[[int, int], None]
 
 
@@ -34,13 +34,14 @@ def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd
     """
     if not root.is_dir():
         raise DataError(
-            f"Expected the photo folders at {root}. Received: {'a file' if root.exists() else 'nothing there'}. "
-            "Set MENAGERIE_PHOTOS or the param `photos` to the folder."
+            f"Expected the photo folders at {root}. Received: {'a file' if root.exists() else 'nothing there'}.\n"
+            f"{ways_out(root)}\nFor this run alone, the param `photos` may name another folder."
         )
     files = sorted(photo_files(root), key=os.fspath)
     if not files:
         raise DataError(
-            f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))} in one folder a class."
+            f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))}, "
+            f"one folder per class.\n{ways_out(root)}"
         )
     facts, kept = _known_facts(cache_folder), cache.kept_pixels(cache_folder)
     known = {sha256: facts[sha256] for sha256 in facts.keys() & kept}
@@ -115,7 +116,8 @@ def _unread(name: str, problem: str) -> dict:
 
 def _near_duplicates(decoded: pd.DataFrame, cache_folder: Path) -> dict[str, str]:
     """Return the near-duplicate group of each photo by its digest; photos of the last scan aren't compared again."""
-    file = cache_folder / NEAR_DUPLICATES
+    rule = fingerprint.of("ml.data.near_duplicates")
+    file = cache.decoded(cache_folder) / f"near-duplicates-{rule}.parquet"
     store.fetch(file, anew=True)
     try:
         last = pd.read_parquet(file)
@@ -130,7 +132,7 @@ def _near_duplicates(decoded: pd.DataFrame, cache_folder: Path) -> dict[str, str
 
 
 def _facts_file(cache_folder: Path) -> Path:
-    return cache_folder / "facts.parquet"
+    return cache.decoded(cache_folder) / "facts.parquet"
 
 
 def _keep_facts(cache_folder: Path, decoded: pd.DataFrame) -> None:
