@@ -1,4 +1,4 @@
-"""Near-duplicates: the same picture compressed, resized, cropped or lit differently, or the next frame of a burst.
+"""Near-duplicates: the same picture compressed, resized, cropped, mirrored or lit differently, or the next of a burst.
 
 A photo is compared by its look, 32x32 grey levels. Local brightness and contrast are taken out first: those of a
 flash, a sky or a vignette are common to photos that have nothing else in common. Pairs that agree roughly get a second
@@ -90,10 +90,11 @@ def near_duplicate_groups(
     leaders: dict[str, int] = {}
     part = np.array([leaders.setdefault(usable.get(name, name), place) for place, name in enumerate(names)], np.intp)
     photos = _Photos.of(sorted_)
-    for pairs in _in_chunks(_candidates(photos.rough, len(usable))):
-        first, second = pairs[:, part[pairs[0]] != part[pairs[1]]]  # pairs within a part tie nothing more
-        alike = photos.agree(first, second)
-        part = _joined(part, first[alike], second[alike])
+    for others in (photos, photos.mirrored()):
+        for pairs in _in_chunks(_candidates(photos.rough, others.rough, len(usable))):
+            first, second = pairs[:, part[pairs[0]] != part[pairs[1]]]  # pairs within a part tie nothing more
+            alike = photos.agree(others, first, second)
+            part = _joined(part, first[alike], second[alike])
     smallest: dict[int, str] = {}
     for name, place in sorted(zip(names, part.tolist(), strict=True)):
         smallest.setdefault(place, name[:16])
@@ -104,11 +105,15 @@ def near_duplicate_groups(
 def likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
     """Return how alike the looks of near-duplicates are, uint8 [P, 1024] each, where they are the least so.
 
-    It is the correlation of the tile that agrees least, float32 [P], up to 1, at the shift that fits best: an animal
-    that only one of two frames shows is in one or two tiles.
+    It is the correlation of the tile that agrees least, float32 [P], up to 1, at the shift that fits best, mirrored or
+    not: an animal that only one of two frames shows is in one or two tiles.
     """
-    one, other = _fitted(_structure(first), _structure(second))
-    tiles, strength = _correlation(_tiles(one), _tiles(other))
+    mine, others = _structure(first), _structure(second)
+    return np.maximum(_least(mine, others), _least(mine, others[..., ::-1]))
+
+
+def _least(first: Floats, second: Floats) -> Floats:
+    tiles, strength = _correlation(*map(_tiles, _fitted(first, second)))
     return np.asarray(np.where(strength >= _BLANK, tiles, 1).min(axis=1))
 
 
@@ -126,16 +131,25 @@ class _Photos:
         structure = _structure(fingerprints.looks).astype(np.float16)
         return cls(_rough(fingerprints.looks), structure, _colours(fingerprints.thumbnails))
 
-    def agree(self, first: Places, second: Places) -> NDArray[np.bool_]:
-        """Return whether the photos of each pair are near-duplicates, bool [P]; one may be a little nearer."""
-        rough = _dots(self.rough[first], self.rough[second])
-        colours = _dots(self.colours[first], self.colours[second])
+    def mirrored(self) -> "_Photos":
+        """Return the same photos, left and right exchanged: waves of odd frequency to the right change their sign."""
+        signs = np.tile(np.float32([1, -1]), _FREQUENCIES**2 // 2)[1:]
+        colours = self.colours.reshape(-1, 8, 8, 2)[:, :, ::-1].reshape(self.colours.shape)
+        return _Photos(self.rough * signs, self.structure[..., ::-1], colours)
+
+    def agree(self, others: "_Photos", first: Places, second: Places) -> NDArray[np.bool_]:
+        """Return whether these and the `others` are near-duplicates, bool [P], for P pairs of places.
+
+        One of a pair may be a little nearer.
+        """
+        rough = _dots(self.rough[first], others.rough[second])
+        colours = _dots(self.colours[first], others.colours[second])
         alike = np.zeros(len(first), bool)
         undecided = np.arange(len(first))
         for zoom in _ZOOMS:
             lens = _lens(zoom)
             mine = lens @ self.structure[first[undecided]].astype(np.float32) @ lens.T
-            whole, tiles = _second_look(mine, self.structure[second[undecided]].astype(np.float32))
+            whole, tiles = _second_look(mine, others.structure[second[undecided]].astype(np.float32))
             for need in (SURE, LIKELY):
                 alike[undecided] |= (
                     (whole >= need.whole)
@@ -185,13 +199,16 @@ def _dots(one: Floats, other: Floats) -> Floats:
     return np.einsum("ij,ij->i", one, other)
 
 
-def _candidates(rough: Floats, n_known: int) -> Iterator[Places]:
-    """Yield pairs that pass the first test, int [2, P], each once, the smaller place first; two known ones are none."""
+def _candidates(rough: Floats, others: Floats, n_known: int) -> Iterator[Places]:
+    """Yield pairs that pass the first test, int [2, P], each once, the smaller place first; two known ones are none.
+
+    `others` float32 [N, 35] are the same photos, mirrored or not.
+    """
     found = np.empty((_ROWS, _COLUMNS), np.float32)
     for top in range(n_known, len(rough), _ROWS):
         rows = rough[top : top + _ROWS]
         for left in range(0, top + len(rows), _COLUMNS):
-            columns = rough[left : min(left + _COLUMNS, top + len(rows))]
+            columns = others[left : min(left + _COLUMNS, top + len(rows))]
             tile = np.matmul(rows, columns.T, out=found[: len(rows), : len(columns)])
             if tile.max() >= SURE.rough:
                 row, column = np.divmod(np.flatnonzero(tile >= SURE.rough), len(columns))
