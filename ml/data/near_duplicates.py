@@ -38,6 +38,8 @@ class Agreement:
 SURE = Agreement(whole=0.75, tiles=0.75, rough=0.7, colours=-1)
 LIKELY = Agreement(whole=0.6, tiles=0.5, rough=0.8, colours=0.55)
 """Either is enough. They were set on photos: with `SURE` alone, frames in which animals have moved are not tied."""
+MIRRORED = Agreement(whole=0.85, tiles=0.75, rough=0.85, colours=-1)
+"""A mirrored photo is a copy, never the next frame: less would tie animals that look the other way."""
 TILE_CORRELATION = 0.6
 SAME_PICTURE = 0.7
 """From this `likeness` on, near-duplicates are the same picture, and not two frames of one scene."""
@@ -90,10 +92,11 @@ def near_duplicate_groups(
     leaders: dict[str, int] = {}
     part = np.array([leaders.setdefault(usable.get(name, name), place) for place, name in enumerate(names)], np.intp)
     photos = _Photos.of(sorted_)
-    for others in (photos, photos.mirrored()):
-        for pairs in _in_chunks(_candidates(photos.rough, others.rough, len(usable))):
+    for others, needs in ((photos, (SURE, LIKELY)), (photos.mirrored(), (MIRRORED,))):
+        least = min(need.rough for need in needs)
+        for pairs in _in_chunks(_candidates(photos.rough, others.rough, least, len(usable))):
             first, second = pairs[:, part[pairs[0]] != part[pairs[1]]]  # pairs within a part tie nothing more
-            alike = photos.agree(others, first, second)
+            alike = photos.agree(others, first, second, needs)
             part = _joined(part, first[alike], second[alike])
     smallest: dict[int, str] = {}
     for name, place in sorted(zip(names, part.tolist(), strict=True)):
@@ -137,8 +140,8 @@ class _Photos:
         colours = self.colours.reshape(-1, 8, 8, 2)[:, :, ::-1].reshape(self.colours.shape)
         return _Photos(self.rough * signs, self.structure[..., ::-1], colours)
 
-    def agree(self, others: "_Photos", first: Places, second: Places) -> NDArray[np.bool_]:
-        """Return whether these and the `others` are near-duplicates, bool [P], for P pairs of places.
+    def agree(self, others: "_Photos", first: Places, second: Places, needs: Sequence[Agreement]) -> NDArray[np.bool_]:
+        """Return whether these and the `others` agree as one of the `needs` asks, bool [P], for P pairs of places.
 
         One of a pair may be a little nearer.
         """
@@ -150,7 +153,7 @@ class _Photos:
             lens = _lens(zoom)
             mine = lens @ self.structure[first[undecided]].astype(np.float32) @ lens.T
             whole, tiles = _second_look(mine, others.structure[second[undecided]].astype(np.float32))
-            for need in (SURE, LIKELY):
+            for need in needs:
                 alike[undecided] |= (
                     (whole >= need.whole)
                     & (tiles >= need.tiles)
@@ -199,10 +202,10 @@ def _dots(one: Floats, other: Floats) -> Floats:
     return np.einsum("ij,ij->i", one, other)
 
 
-def _candidates(rough: Floats, others: Floats, n_known: int) -> Iterator[Places]:
+def _candidates(rough: Floats, others: Floats, least: float, n_known: int) -> Iterator[Places]:
     """Yield pairs that pass the first test, int [2, P], each once, the smaller place first; two known ones are none.
 
-    `others` float32 [N, 35] are the same photos, mirrored or not.
+    `others` float32 [N, 35] are the same photos, mirrored or not; `least` is the correlation to pass.
     """
     found = np.empty((_ROWS, _COLUMNS), np.float32)
     for top in range(n_known, len(rough), _ROWS):
@@ -210,8 +213,8 @@ def _candidates(rough: Floats, others: Floats, n_known: int) -> Iterator[Places]
         for left in range(0, top + len(rows), _COLUMNS):
             columns = others[left : min(left + _COLUMNS, top + len(rows))]
             tile = np.matmul(rows, columns.T, out=found[: len(rows), : len(columns)])
-            if tile.max() >= SURE.rough:
-                row, column = np.divmod(np.flatnonzero(tile >= SURE.rough), len(columns))
+            if tile.max() >= least:
+                row, column = np.divmod(np.flatnonzero(tile >= least), len(columns))
                 pairs = np.stack([left + column, top + row])
                 yield pairs[:, pairs[0] < pairs[1]]
 
