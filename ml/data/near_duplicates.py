@@ -136,7 +136,7 @@ class _Photos:
 
     def mirrored(self) -> "_Photos":
         """Return the same photos, left and right exchanged: waves of odd frequency to the right change their sign."""
-        signs = np.tile(np.float32([1, -1]), _FREQUENCIES**2 // 2)[1:]
+        signs = np.tile(np.array([1, -1], np.float32), _FREQUENCIES**2 // 2)[1:]
         colours = self.colours.reshape(-1, 8, 8, 2)[:, :, ::-1].reshape(self.colours.shape)
         return _Photos(self.rough * signs, self.structure[..., ::-1], colours)
 
