@@ -40,8 +40,9 @@ def file(address: str) -> Path:
 
     So a machine that didn't scan the photos finds the few that it needs. There may be no such file.
     """
-    here = settings.read().local(address)
-    if "://" in address and not here.exists():
+    if "://" not in address:
+        return Path(address).absolute()
+    if not (here := settings.read().local(address)).exists():
         Place.at(address).bring(here)
     return here
 

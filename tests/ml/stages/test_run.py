@@ -261,7 +261,7 @@ def test_new_photos_are_judged_by_the_champion_itself(done: Run, world: World, t
     draw_samples(tmp_path / "more", per_class=3, others=1, seed=1)
     for file in (tmp_path / "more").rglob("*.jpg"):
         shutil.copy(file, root / file.parent.name / f"new_{file.name}")
-    where, params = replace(world.settings, photos=root), ValidateParams()
+    where, params = world.settings.model_copy(update={"photos_root": str(root)}), ValidateParams()
     grown = validate.run(ANIMAL, validate.scan(params, where), params, where, DagRun("validate_images", "grown"))
     job = replace(world.job("grown"), digest=grown.digest)
     table = job.tracker.read_table(transfer.run(job, BACKBONE).run_id, "out_of_fold")
@@ -309,7 +309,7 @@ def test_bad_photos_stop_validation_and_leave_the_accepted_dataset(world: World,
     root = tmp_path / "photos"
     shutil.copytree(world.settings.photos, root)
     shutil.copy(root / ANIMAL / f"{ANIMAL}_000.jpg", root / "lion" / "wrong.jpg")
-    where = replace(world.settings, photos=root)
+    where = world.settings.model_copy(update={"photos_root": str(root)})
     params = ValidateParams()
     with pytest.raises(DataError, match=r"elephant_000\.jpg.*lion/wrong\.jpg"):
         validate.run(ANIMAL, validate.scan(params, where), params, where, DagRun("validate_images", "bad"))
