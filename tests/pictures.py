@@ -1,5 +1,6 @@
 """Pictures that more than one test needs."""
 
+import base64
 import struct
 import zlib
 
@@ -13,3 +14,17 @@ def black_png(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     body = zlib.compress(bytes(height * (1 + (width + 7) // 8)), 1)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAVZtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9j"
+    "AAAAAERAAAEAAQAAAAABegABAAAAAAAAAMsAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA1mlw"
+    "cnAAAAC3aXBjbwAAAHhodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQArQgEBA3AA"
+    "AAMAkAAAAwAAAwAeoDCBBZbqSSmubgIaDAgAAAMAyAAAAwAIQGIAAQAHRAHBcrAiQAAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAA"
+    "AABgAAAAQAAAABBwaXhpAAAAAAMICAgAAAAXaXBtYQAAAAAAAAABAAEEgQIDBAAAANNtZGF0AAAAxygBrwngITl1X//70p///DfvIfuzFUkE"
+    "pPPeyBP707//L9ldRR7tZRggi9MouodaTeNrWwn0ss1/aBoJb+BCgRlwBdKWEBBDAJbMzb2wNXaSv5m0K2mlMflvTbzl//z2RAfyykd/8ekH"
+    "+O90DmgfY1kPuf1y9XoQYnxSEzeBhlldwtwq9F/iP/DnppNGIAq8rsaUR9azTf8jQtXYZrsv+mlG3vus4R8KEaXzj6u9BXMtyQYCgoDnXQQg"
+    "BZI/houwAY0Z3L/vM5k="
+)
+"""A HEIC picture of 96x64 pixels: red and green above blue and yellow. No library here writes the format."""
+QUARTERS = ((220, 40, 40), (40, 200, 60), (50, 60, 220), (230, 220, 60))

@@ -15,6 +15,8 @@ from ml.data.files import replacing
 from ml.errors import DataError
 
 FACTS = [field.name for field in fields(photos.Facts)]
+FACTS_FILE = "facts-2.parquet"
+"""Numbered: facts and pixels of an earlier way of decoding are made again."""
 Progress = Callable[[int, int], None]
 
 
@@ -109,7 +111,7 @@ def _unread(name: str, problem: str) -> dict:
 
 
 def _facts_file(cache_folder: Path) -> Path:
-    return cache_folder / "facts.parquet"
+    return cache_folder / FACTS_FILE
 
 
 def _keep_facts(cache_folder: Path, decoded: pd.DataFrame) -> None:
