@@ -10,7 +10,7 @@ from ml.errors import ParameterError
 
 SMTP = re.compile(r"smtps?://[^/?\s]+(\?from=[^&\s]+)?")
 ADDRESS = re.compile(r"https?://[^/\s]+\S*|mailto:[^@\s]+@[^@\s]+")
-OBJECTS = re.compile(r"[a-z][a-z0-9]*://[^/\s]+(/(?!\.{1,2}(/|$))[^/]+)*")
+OBJECTS = re.compile(r"[a-z][a-z0-9]*://(?!\.{1,2}(/|$)|~)[^/\s]+(/(?!\.{1,2}(/|$))[^/]+)*")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

@@ -23,8 +23,8 @@ ONE_OF_SEVERAL = ("MPO", "HEIF")
 """Formats whose first picture is the photo, whatever else they hold."""
 MODES = ("RGB", "L", "P", "RGBA", "LA", "PA", "CMYK", "YCbCr", "1")
 MAX_PIXELS = 64_000_000
-MAX_PIXELS_OF = {"WEBP": 16_000_000}
-"""WebP takes 19 bytes of memory a pixel while it is decoded, JPEG and PNG 4 at most."""
+MAX_PIXELS_OF = {"WEBP": 16_000_000, "JPEG2000": 16_000_000, "AVIF": 32_000_000, "HEIF": 50_000_000}
+"""Their decoders take 7 to 20 bytes of memory per pixel, those of the others 6 at most."""
 LARGE = 12_000_000
 """Pixels from which on photos that can't be shrunk while they are decoded are decoded one at a time."""
 _large = threading.Lock()
@@ -92,7 +92,7 @@ def decode(data: bytes) -> tuple[Facts, Image.Image | None]:
 
 def _decode(data: bytes) -> tuple[Facts, Image.Image | None]:
     _register_heif()
-    image = Image.open(io.BytesIO(data), formats=DECODERS)
+    image: Image.Image = Image.open(io.BytesIO(data), formats=DECODERS)
     width, height = image.size
     facts = Facts(_unfit(image), image.format, image.mode, width, height)
     if facts.problem:
@@ -109,7 +109,7 @@ def _decode(data: bytes) -> tuple[Facts, Image.Image | None]:
 
 @cache
 def _register_heif() -> None:
-    import pi_heif
+    import pi_heif  # type: ignore[import-untyped]
 
     pi_heif.register_heif_opener()
 
