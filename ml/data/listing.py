@@ -27,8 +27,8 @@ SYSTEM_FOLDERS = frozenset(
     | {"lost+found", "system volume information", "__macosx", "found.000", "network trash folder", "temporary items"}
 )
 SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "picasa.ini"})
-TABLE = "boxes.csv"
-"""The table of boxes beside the photos: see `ml.data.crops`."""
+OWN = frozenset({"boxes.csv", ".drawings"})
+"""Files with a meaning here: see `ml.data.crops` and `ml.data.sample`."""
 RAW = frozenset(
     {".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".raf", ".rw2", ".pef", ".srw"}
     | {".x3f", ".3fr", ".fff", ".iiq", ".rwl", ".raw", ".gpr", ".kdc", ".dcr", ".mrw", ".erf", ".mef", ".mos"}
@@ -92,7 +92,7 @@ def photo_files(root: Path, passed: PassedOver | None = None, in_classes: bool =
                 walked.append(name)
         folders[:] = walked
         for name in files:
-            if name == TABLE:
+            if name in OWN:
                 continue
             if reason := _passed_file(Path(folder, name)):
                 passed.add(reason, str(below / name))
