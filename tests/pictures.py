@@ -5,14 +5,15 @@ import struct
 import zlib
 
 
-def black_png(width: int, height: int) -> bytes:
-    """Return a black PNG of 1 bit a pixel, which compresses a thousandfold."""
+def black_png(width: int, height: int, transparent: bool = False) -> bytes:
+    """Return a black PNG of 1 bit a pixel, or of 32 if it is transparent, which compresses a thousandfold."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    body = zlib.compress(bytes(height * (1 + (width + 7) // 8)), 1)
+    depth, colour, row = (8, 6, 4 * width) if transparent else (1, 0, (width + 7) // 8)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = zlib.compress(bytes(height * (1 + row)), 1)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 

@@ -104,7 +104,9 @@ def _decode(data: bytes) -> tuple[Facts, Image.Image | None]:
         image.draft("RGB", (2 * STORED_SIDE, 2 * STORED_SIDE))
         image = _loaded(image, data)
         profile = image.info.get("icc_profile")
-        return replace(facts, width=width, height=height), _rgb(ImageOps.exif_transpose(_shrunk(image)), profile)
+        photo = _rgb(ImageOps.exif_transpose(_shrunk(image)), profile)
+        image.close()  # its memory is free before the next one's is taken
+        return replace(facts, width=width, height=height), photo
 
 
 @cache
@@ -194,6 +196,7 @@ def _rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
     to_srgb = _to_srgb(profile, image.mode) if profile else None
     if to_srgb is None:

@@ -1,6 +1,9 @@
 import io
 import struct
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,6 +226,15 @@ def test_colours_are_converted_to_srgb_by_their_profile(kind: str, options: dict
     assert np.abs(pixels[32, 32].astype(int) - (247, 112, 0)).max() <= 6, "as a viewer shows it"
 
 
+@pytest.mark.parametrize("mode", ["P", "RGBA"])
+def test_a_profile_counts_in_other_modes_too(mode: str) -> None:
+    image = Image.new("RGB", (64, 64), (230, 120, 30))
+    image = image.quantize(2) if mode == "P" else image.convert(mode)
+    pixels = inspect(_save(image, "PNG", icc_profile=_profile()))[1]
+    assert pixels is not None
+    assert np.abs(pixels[32, 32].astype(int) - (247, 112, 0)).max() <= 8
+
+
 def test_a_profile_that_is_srgb_or_broken_or_does_not_fit_changes_no_pixel(picture) -> None:
     plain = inspect(_save(picture(0), "PNG"))[1]
     for profile in (ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"junk", b"", _profile()[:200]):
@@ -255,6 +267,26 @@ def test_pages_of_a_tiff_are_not_counted() -> None:
     started = time.process_time()
     assert "several pages" in (inspect(b"".join(pages)[:-4] + bytes(4))[0].problem or "")
     assert time.process_time() - started < 1, "to count them takes half a minute"
+
+
+def test_two_large_photos_at_once_take_the_memory_of_one(tmp_path: Path) -> None:
+    (tmp_path / "large.png").write_bytes(black_png(8000, 7999, transparent=True))
+    code = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from ml.data import photos
+data = Path(sys.argv[1]).read_bytes()
+photos.inspect(data[:1000])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with ThreadPoolExecutor(2) as pool:
+    assert [facts.problem for facts, _ in pool.map(photos.inspect, [data, data])] == [None, None]
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    # Through a shell: a process begins with the peak of the one that it was forked from.
+    command = ["/bin/sh", "-c", '"$0" -c "$1" "$2"', sys.executable, code, str(tmp_path / "large.png")]
+    grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert grown < 350
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "1", "CMYK"])
