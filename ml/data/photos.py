@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ml.data import jpeg, kinds, png
+from ml.data.signature import SIGNATURE
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif"}
@@ -54,6 +55,8 @@ class Facts:
     """64-bit difference hash (Krawetz 2013): one bit a pair of neighbours on a 9x8 grey grid."""
     thumbnail: bytes | None = None
     """8x8 RGB, 192 bytes, row by row."""
+    drawn: bool = False
+    """Whether it is a drawing of `ml.data.sample`."""
 
 
 def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
@@ -97,7 +100,9 @@ def _decode(data: bytes) -> tuple[Facts, Image.Image | None]:
     facts = Facts(_unfit(image), image.format, image.mode, width, height)
     if facts.problem:
         return facts, None
-    if image.getexif().get(ExifTags.Base.Orientation) in range(5, 9):
+    exif = image.getexif()
+    drawn = exif.get(ExifTags.Base.Software) == SIGNATURE
+    if exif.get(ExifTags.Base.Orientation) in range(5, 9):
         width, height = height, width
     shrinks = image.format in ("JPEG", "MPO") and not image.info.get("progressive")
     with _large if width * height > LARGE and not shrinks else nullcontext():
@@ -106,7 +111,7 @@ def _decode(data: bytes) -> tuple[Facts, Image.Image | None]:
         profile = image.info.get("icc_profile")
         photo = _rgb(ImageOps.exif_transpose(_shrunk(image)), profile)
         image.close()  # its memory is free before the next one's is taken
-        return replace(facts, width=width, height=height), photo
+        return replace(facts, width=width, height=height, drawn=drawn), photo
 
 
 @cache

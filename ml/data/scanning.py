@@ -11,12 +11,11 @@ import pandas as pd
 
 from ml.data import cache, photos, store
 from ml.data.files import replacing
+from ml.data.first_photos import ways_out
 from ml.data.listing import PassedOver, photo_files
 from ml.errors import DataError
 
 FACTS = [field.name for field in fields(photos.Facts)]
-FACTS_FILE = "facts-2.parquet"
-"""Numbered: facts and pixels of an earlier way of decoding are made again."""
 Progress = Callable[[int, int], None]
 
 
@@ -34,15 +33,15 @@ def scan(
     """
     if not root.is_dir():
         raise DataError(
-            f"Expected the photo folders at {root}. Received: {'a file' if root.exists() else 'nothing there'}. "
-            "Set MENAGERIE_PHOTOS or the param `photos` to the folder."
+            f"Expected the photo folders at {root}. Received: {'a file' if root.exists() else 'nothing there'}.\n"
+            f"{ways_out(root)}\nFor this run alone, the param `photos` may name another folder."
         )
     passed = PassedOver() if passed is None else passed
     files = sorted(photo_files(root, passed, in_classes=True), key=os.fspath)
     if not files:
         raise DataError(
-            f"No photo below {root}: expected JPEG, PNG, HEIC or other pictures in one folder a class. "
-            f"Received: {passed.sentence() or 'no file'}."
+            f"No photo below {root}: expected JPEG, PNG, HEIC or other pictures, one folder per class. "
+            f"Received: {passed.sentence() or 'no file'}.\n{ways_out(root)}"
         )
     facts, kept = _known_facts(cache_folder), cache.kept_pixels(cache_folder)
     known = {sha256: facts[sha256] for sha256 in facts.keys() & kept}
@@ -98,7 +97,7 @@ def _unread(name: str, problem: str) -> dict:
 
 
 def _facts_file(cache_folder: Path) -> Path:
-    return cache_folder / FACTS_FILE
+    return cache.decoded(cache_folder) / "facts.parquet"
 
 
 def _keep_facts(cache_folder: Path, decoded: pd.DataFrame) -> None:

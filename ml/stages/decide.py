@@ -13,6 +13,7 @@ from ml import figures
 from ml.analysis import selection
 from ml.analysis.classification import THRESHOLD
 from ml.analysis.selection import Decision
+from ml.errors import LostError
 from ml.results import Candidate, StageResult
 from ml.stages.evaluation import OUT_OF_FOLD
 from ml.stages.job import Findings, Job, perform
@@ -78,7 +79,7 @@ def _meet(
         len(both),
     )
     stage.figure(AGAINST_CHAMPION, figure)
-    decision = selection.decide(outcome, candidate.complexity, float(champion.tags["complexity"]))
+    decision = selection.decide(outcome, candidate.complexity, champion.complexity)
     return decision, {
         "met_version": float(champion.version),
         "difference": outcome.difference,
@@ -92,7 +93,12 @@ def champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion) 
 
     Photos that it knew: its own out-of-fold prediction, unless they have changed fold since. New ones: it says itself.
     """
-    known = job.tracker.read_table(champion.run_id, OUT_OF_FOLD)[["sha256", "fold", "probability"]]
+    try:
+        known = job.tracker.read_table(champion.run_id, OUT_OF_FOLD)[["sha256", "fold", "probability"]]
+    except (LostError, KeyError) as error:
+        raise LostError(
+            f"{champion} can't be compared, as its predictions out of fold are gone: {error} {champion.remedy}"
+        ) from error
     both = table.merge(
         known.rename(columns={"probability": "champion"}), on="sha256", how="left", suffixes=("", "_then")
     )

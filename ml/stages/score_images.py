@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from ml import progress
+from ml import fingerprint, progress
 from ml.analysis.classification import THRESHOLD
 from ml.data import incoming, mirror, scores
 from ml.data.incoming import Incoming
@@ -58,8 +58,10 @@ def run(
     """
     passed = PassedOver()
     root = mirror.folder(settings.root(params.photos), passed)
-    tracker = Tracker(settings.mlflow_uri)
-    judges = champions(settings, tracker)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
+    found = champions(settings, tracker)
+    jury = Jury.assemble(found, tracker)
+    judges = {name: found[name] for name in jury.animals}
     folder = settings.home / "scores" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     most = params.most_photos if params.photos or params.most_photos else EXAMPLES
     with _alone(folder):
@@ -68,7 +70,7 @@ def run(
             log.warning("%s", passed.sentence())
         listed = hashlib.sha256(b"\0".join(names)).hexdigest()
         choices = {"photos": listed, "seed": params.seed} | {name: judge.uri for name, judge in judges.items()}
-        key = work_key(STAGE, str(root), choices)
+        key = work_key(STAGE, str(root), choices, fingerprint.of(__name__))
         work = Unfinished.find(folder / "unfinished", key)
         if work is None:
             work = Unfinished.begin(folder / "unfinished", key, datetime.now(UTC).isoformat(timespec="seconds"), names)
@@ -82,7 +84,7 @@ def run(
             stage.log({"n_passed_over": float(passed.count)})
             stage.tag("passed_over", passed.sentence()[:4000])
             stage.tag("champions", ", ".join(f"{name} {champion.version}" for name, champion in judges.items()))
-            speed = _score(work, root, Jury.assemble(judges, tracker), params.seed, heard)
+            speed = _score(work, root, jury, params.seed, heard)
             result = score_report.conclude(
                 work, root, judges, params, settings, folder, stage, {"photos_a_second": speed}
             )

@@ -39,7 +39,7 @@ def jury_world(make_world: Callable[[], World]) -> World:
         patch.chdir(world.settings.home)
         for animal, (model, padding) in models.items():
             with job.tracker.stage(ANIMAL, job.parent, "promote", animal) as stage:
-                tags = {"padding": padding, "dataset": job.digest}
+                tags = {"padding": padding, "complexity": "1", "dataset": job.digest, "dag_run": job.parent}
                 job.tracker.set_alias(stage.register(model, f"{animal}-classifier", tags, "…"), CHAMPION)
     return world
 
@@ -198,6 +198,7 @@ def test_after_a_kill_new_photos_are_scored_and_those_gone_are_not(
     assert run.data.tags["menagerie.passed_over"] == "passed over: 1 .txt files (notes.txt)"
 
 
+@pytest.mark.usefixtures("own_environment")
 def test_from_the_terminal(
     jury_world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
