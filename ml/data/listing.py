@@ -27,8 +27,8 @@ SYSTEM_FOLDERS = frozenset(
     | {"lost+found", "system volume information", "__macosx", "found.000", "network trash folder", "temporary items"}
 )
 SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "picasa.ini"})
-OWN = frozenset({"boxes.csv", ".drawings"})
-"""Files with a meaning here: see `ml.data.crops` and `ml.data.sample`."""
+OWN = frozenset({"boxes.csv"})
+"""Files with a meaning here: see `ml.data.crops`."""
 RAW = frozenset(
     {".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".raf", ".rw2", ".pef", ".srw"}
     | {".x3f", ".3fr", ".fff", ".iiq", ".rwl", ".raw", ".gpr", ".kdc", ".dcr", ".mrw", ".erf", ".mef", ".mos"}

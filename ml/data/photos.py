@@ -29,6 +29,8 @@ MAX_PIXELS_OF = {"WEBP": 16_000_000, "JPEG2000": 16_000_000, "AVIF": 32_000_000,
 LARGE = 12_000_000
 """Pixels from which on photos that can't be shrunk while they are decoded are decoded one at a time."""
 _large = threading.Lock()
+BLOCK = 64 << 20
+"""Bytes that Pillow allocates at a time for the pixels of a large picture."""
 MAX_BYTES = 100_000_000
 STORED_SIDE = 512
 THUMBNAIL = 8
@@ -94,31 +96,33 @@ def decode(data: bytes) -> tuple[Facts, Image.Image | None]:
 
 
 def _decode(data: bytes) -> tuple[Facts, Image.Image | None]:
-    _register_heif()
+    _prepare_pillow()
     image: Image.Image = Image.open(io.BytesIO(data), formats=DECODERS)
     width, height = image.size
     facts = Facts(_unfit(image), image.format, image.mode, width, height)
     if facts.problem:
         return facts, None
-    exif = image.getexif()
-    drawn = exif.get(ExifTags.Base.Software) == SIGNATURE
-    if exif.get(ExifTags.Base.Orientation) in range(5, 9):
-        width, height = height, width
     shrinks = image.format in ("JPEG", "MPO") and not image.info.get("progressive")
     with _large if width * height > LARGE and not shrinks else nullcontext():
+        exif = image.getexif()  # that of a PNG may stand behind the pixels, which are decoded for it
+        if exif.get(ExifTags.Base.Orientation) in range(5, 9):
+            width, height = height, width
         image.draft("RGB", (2 * STORED_SIDE, 2 * STORED_SIDE))
         image = _loaded(image, data)
         profile = image.info.get("icc_profile")
         photo = _rgb(ImageOps.exif_transpose(_shrunk(image)), profile)
         image.close()  # its memory is free before the next one's is taken
-        return replace(facts, width=width, height=height, drawn=drawn), photo
+    drawn = exif.get(ExifTags.Base.Software) == SIGNATURE
+    return replace(facts, width=width, height=height, drawn=drawn), photo
 
 
 @cache
-def _register_heif() -> None:
+def _prepare_pillow() -> None:
     import pi_heif  # type: ignore[import-untyped]
 
     pi_heif.register_heif_opener()
+    # glibc gives blocks above 32 MB back when they are freed; each thread would keep smaller ones for its next photo.
+    Image.core.set_block_size(BLOCK)
 
 
 def _loaded(image: Image.Image, data: bytes) -> Image.Image:
