@@ -1,5 +1,6 @@
 """What a file is, by its first bytes: whatever its name says."""
 
+import codecs
 import re
 from typing import Final
 
@@ -21,6 +22,8 @@ PICTURES: tuple[tuple[bytes, str], ...] = (
     (b"BM", "BMP"),
 )
 RAW = "a camera's raw file: export it as JPEG"
+RAW_TIFF = b"II*\0\x10\0\0\0CR"
+"""Raw files of Canon; others that look like a TIFF are told by their tags, see `ml.data.photos`."""
 OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull`"),
     (b"/annex/objects/", "a git-annex pointer: run `git annex get`"),
@@ -31,6 +34,7 @@ OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"\xff\x0a", "a JPEG XL picture: save it as JPEG"),
     (b"\0\0\0\x0cJXL ", "a JPEG XL picture: save it as JPEG"),
     (b"8BPS", "a Photoshop document: save it as JPEG"),
+    (RAW_TIFF, RAW),
     (b"FUJIFILMCCD-RAW", RAW),
     (b"IIRO", RAW),
     (b"IIRS", RAW),
@@ -55,6 +59,8 @@ def picture_kind(head: bytes) -> str | None:
         if head[8:12] in AVIF_BRANDS or (head[8:12] in HEIF_BRANDS and brands & AVIF_BRANDS):
             return "AVIF"
         return "HEIC" if head[8:12] in HEIF_BRANDS else None
+    if head.startswith(RAW_TIFF):
+        return None
     return next((kind for start, kind in PICTURES if head.startswith(start)), None)
 
 
@@ -75,6 +81,14 @@ def other_kind(head: bytes) -> str:
         return "an XML file"
     if not head.strip(b"\0"):
         return "a file of zeros: its copy or its memory card failed"
-    if text.isascii() and all(byte >= 32 or byte in b"\t\r\n" for byte in text):
-        return "a text file"
-    return "a file of an unknown kind"
+    return "a text file" if _is_text(text) else "a file of an unknown kind"
+
+
+def _is_text(head: bytes) -> bool:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return True
+    decoder = codecs.getincrementaldecoder("utf-8")()  # the last letter may be cut
+    try:
+        return all(letter >= " " or letter in "\t\r\n" for letter in decoder.decode(head))
+    except UnicodeDecodeError:
+        return False

@@ -45,7 +45,7 @@ class PassedOver:
     names: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, name: str) -> None:
-        self.names.setdefault(kind, []).append(name.encode(errors="backslashreplace").decode())
+        self.names.setdefault(kind, []).append(os.fsencode(name).decode(errors="backslashreplace"))
 
     @property
     def count(self) -> int:
@@ -107,8 +107,6 @@ def passed_by_name(name: str) -> str | None:
         return "hidden files"
     if name.lower() in SYSTEM_FILES:
         return "system files"
-    if suffix in RAW:
-        return f"{suffix} files (raw: export them as JPEG)"
     return f"{suffix} files (previews of videos)" if suffix in THUMBNAILS else None
 
 
@@ -121,6 +119,8 @@ def is_called_photo(name: str) -> bool:
 def kind_by_name(name: str) -> str:
     """Return what a file that isn't a photo is called among its like."""
     suffix = Path(name).suffix.lower()
+    if suffix in RAW:
+        return f"{suffix} files (raw: export them as JPEG)"
     return f"{suffix} files" if suffix else "files without extension"
 
 

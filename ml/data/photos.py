@@ -1,6 +1,7 @@
 """One photo: from its bytes to pixels and to the facts that the manifest keeps."""
 
 import io
+import math
 import threading
 import warnings
 from contextlib import nullcontext
@@ -86,13 +87,18 @@ def decode(data: bytes) -> tuple[Facts, Image.Image | None]:
             warnings.simplefilter("ignore")
             return _decode(png.without_texts(data) if kind == "PNG" else data)
     except UnidentifiedImageError:
-        return Facts(f"it is a {kind} that is cut short or damaged"), None
+        return Facts(f"it is {_a(kind)} that is cut short or damaged"), None
     except Image.DecompressionBombError:
         return Facts(f"it has far more than {MAX_PIXELS / 1e6:.0f} megapixels"), None
     # A decoder may raise anything over a broken file. What it says may repeat bytes of the file: it isn't passed on.
     except Exception as error:
         short = "truncated" in str(error) or isinstance(error, EOFError)
-        return Facts(f"it is a {kind} that is {'cut short' if short else f'damaged ({type(error).__name__})'}"), None
+        damage = "cut short" if short else f"cut short or damaged ({type(error).__name__})"
+        return Facts(f"it is {_a(kind)} that is {damage}"), None
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind == 'AVIF' else 'a'} {kind}"
 
 
 def _decode(data: bytes) -> tuple[Facts, Image.Image | None]:
@@ -170,13 +176,21 @@ def _unfit(image: Image.Image) -> str | None:
     most = MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
     if width * height > most:
         of = f" of {image.format}" if most < MAX_PIXELS else ""
-        return f"it has {width * height / 1e6:.0f} megapixels; at most {most / 1e6:.0f}{of} are read"
+        return f"it has {math.ceil(width * height / 1e6)} megapixels; at most {most / 1e6:.0f}{of} are read"
+    if image.format == "TIFF" and _is_raw(image):
+        return f"it is {kinds.RAW}"
     # Not counted: Pillow goes through all pages of a TIFF for it, again and again.
     if getattr(image, "is_animated", False) and image.format not in ONE_OF_SEVERAL:
         return "it is animated or has several pages; save one of them as a photo"
     if image.mode not in MODES:
         return f"its pixels are of mode {image.mode} (16-bit or floating point); save it with 8 bits a channel"
     return None
+
+
+def _is_raw(image: Image.Image) -> bool:
+    """Return whether a TIFF is a raw file, whose first picture is a small preview; a photo's first is the photo."""
+    tags = image.getexif()
+    return ExifTags.Base.DNGVersion in tags or bool(tags.get(ExifTags.Base.NewSubfileType, 0) & 1)
 
 
 def _shrunk(image: Image.Image) -> Image.Image:

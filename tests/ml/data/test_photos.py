@@ -163,6 +163,10 @@ def test_why_a_file_is_no_photo_is_said_in_words(picture) -> None:
         (b"\xff\x0aSECRET", "a JPEG XL picture"),
         (bytes(5000), "a file of zeros"),
         (b"password: SECRET", "a text file"),
+        ("Käfer 猫 SECRET".encode(), "a text file"),
+        (b"x" * 63 + "é SECRET".encode(), "a text file"),
+        ("SECRET".encode("utf-16"), "a text file"),
+        (b"II*\0\x10\0\0\0CR\2\0SECRET", "a camera's raw file: export it as JPEG"),
         (b"\x01\xfe\x80\x81SECRET", "a file of an unknown kind"),
     ],
 )
@@ -170,6 +174,13 @@ def test_what_is_no_photo_is_named_for_what_it_is_and_never_by_its_bytes(data: b
     problem = inspect(data)[0].problem or ""
     assert problem.startswith(f"it is no photo but {kind}")
     assert "SECRET" not in problem
+
+
+@pytest.mark.parametrize("tags", [{254: 1}, {50706: b"\1\4\0\0"}])
+def test_the_preview_of_a_raw_file_is_not_taken_for_the_photo(tags: dict, picture) -> None:
+    file = io.BytesIO()
+    picture(1).save(file, "TIFF", tiffinfo=tags)
+    assert inspect(file.getvalue())[0].problem == "it is a camera's raw file: export it as JPEG"
 
 
 def test_heic_is_read_under_any_name() -> None:

@@ -37,7 +37,7 @@ def test_rows_are_sorted_by_path_and_other_files_passed_over(root: Path, tmp_pat
     for name in ("fox b/1.JPG", "fox/x.jpg/inside.jpeg", "zebra.jpg", "a.jpe", "fox/000/deep/1.jpg"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(photo, root / name)
-    for name in (".hidden.jpg", "Thumbs.db", "fox/.trash/1.jpg", "photo.CR2"):
+    for name in (".hidden.jpg", "Thumbs.db", "fox/.trash/1.jpg"):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(photo, root / name)
     (root / "notes.txt").write_text("mine")
@@ -55,7 +55,7 @@ def test_odd_names_are_good_names(name: str, root: Path, tmp_path: Path) -> None
     table.to_parquet(tmp_path / "table.parquet")
 
 
-@pytest.mark.parametrize("name", ["x.jfif", "x.jpg_large", "x", "x.dat", "x.JPEG~", "x.heic", "x.png"])
+@pytest.mark.parametrize("name", ["x.jfif", "x.jpg_large", "x", "x.dat", "x.cr2", "x.JPEG~", "x.heic", "x.png"])
 def test_a_jpeg_is_a_photo_under_any_name_or_none(name: str, root: Path, tmp_path: Path) -> None:
     (root / "fox" / "000.jpg").rename(root / "fox" / name)
     table = scanning.scan(root, tmp_path / "cache", passed=(passed := PassedOver()))
@@ -74,16 +74,18 @@ def test_what_is_passed_over_is_counted_and_named_by_kind(root: Path, tmp_path: 
     for name in ("a.dng", "b.NEF"):
         (root / "fox" / name).write_bytes(b"II*\0 and so on")
     (root / "fox" / "boxes.csv").touch()
+    Path(os.fsdecode(os.fsencode(root) + b"/b\xe4r.pdf")).touch()
     (root / "loop").symlink_to(root)
     (root / "tiger").symlink_to(root / "fox")
     table = scanning.scan(root, tmp_path / "cache", passed=(passed := PassedOver()))
     assert len(table) == 10
     assert sorted(passed.names["system folders"]) == sorted(f"{name}/" for name in folders[:-1])
-    assert passed.count == len(folders) + 7 + 2 + 2
+    assert passed.count == len(folders) + 7 + 2 + 2 + 1
     said = passed.sentence()
     for part in (
         "4 .mp4 files (fox/a.mp4, fox/b.mp4, fox/c.mp4, …)",
         "1 .txt files (fox/notes.txt)",
+        r"1 .pdf files (b\xe4r.pdf)",
         "1 .dng files (raw: export them as JPEG) (fox/a.dng)",
         "1 .nef files (raw: export them as JPEG) (fox/b.NEF)",
         "2 links to folders (not followed: put the folder itself here) (loop/, tiger/)",
