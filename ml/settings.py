@@ -19,7 +19,7 @@ from ml.presets import PresetName
 PREFIX = "MENAGERIE_"
 SMTP = re.compile(r"smtps?://[^/?\s]+(\?from=[^&\s]+)?")
 ADDRESS = re.compile(r"https?://[^/\s]+\S*|mailto:[^@\s]+@[^@\s]+")
-OBJECTS = re.compile(r"[a-z][a-z0-9]*://[^/\s]+(/(?!\.{1,2}(/|$))[^/]+)*")
+OBJECTS = re.compile(r"[a-z][a-z0-9]*://(?!\.{1,2}(/|$)|~)[^/\s]+(/(?!\.{1,2}(/|$))[^/]+)*")
 OBJECTS_EXAMPLE = "such as s3://bucket/folder or gs://bucket/folder"
 SERVICE_LINK = re.compile(r"_SERVICE_HOST=|_SERVICE_PORT(_\w+)?=|_PORT_\d+_\w+=|_PORT=(tcp|udp|sctp)://")
 """Variables by which Kubernetes names the services of a namespace; their names may begin with MENAGERIE_, too."""

@@ -4,6 +4,7 @@ Where a person was asked, it is only what was approved.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ import pandas as pd
 from ml import animals
 from ml.analysis import classification, guards
 from ml.analysis.classification import THRESHOLD
+from ml.animals import Animal
 from ml.data.signature import caveat
 from ml.results import Candidate, StageResult
 from ml.stages.approval import Answer
@@ -104,14 +106,23 @@ def _guard(job: Job, stage: StageRun, model: keras.Model, padding: list[int] | N
         name: guards.verdicts_kept(plain, predict(model, job.dataset, sample, padding, change))
         for name, change in (("mirrored", guards.mirror), ("recompressed", guards.recompress))
     }
-    others = [name for name in animals.read(job.settings.animals) if name != job.animal]
-    alarms = {
-        name: float((mine.probability >= THRESHOLD).mean())
-        for name in others
-        if len(mine := table[(table["class"] == name) & (table.label == 0)])
-    }
+    alarms = alarms_by_animal(table, animals.read(job.settings.animals), job.animal)
     stage.log({f"kept_{name}": share for name, share in kept.items()} | {f"alarms_{n}": s for n, s in alarms.items()})
     return guards.faults(kept, alarms)
+
+
+def alarms_by_animal(table: pd.DataFrame, known: Mapping[str, Animal], own: str) -> dict[str, float]:
+    """Return the share of each other animal's photos that are taken for `own`; those without any are left out.
+
+    Photos are another animal's by its own globs: their folder, and so their class, may have any name.
+    """
+    negatives = table[table.label == 0]
+    shares = {}
+    for name, animal in known.items():
+        mine = negatives[[animal.is_positive(path) for path in negatives.path]]
+        if name != own and len(mine):
+            shares[name] = float((mine.probability >= THRESHOLD).mean())
+    return shares
 
 
 def _tags(job: Job, candidate: Candidate, comparison: StageResult) -> dict[str, str]:

@@ -53,7 +53,20 @@ def test_a_store_is_an_address_in_an_object_store() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://", "s3:///zoo", "file:///zoo", "S3://zoo", "s3://zoo/../x", "s3://zoo//x", "://zoo"]
+    "text",
+    [
+        "s3://",
+        "s3:///zoo",
+        "file:///zoo",
+        "S3://zoo",
+        "s3://zoo/../x",
+        "file://..",
+        "file://../x",
+        "file://~/x",
+        "local://.",
+        "s3://zoo//x",
+        "://zoo",
+    ],
 )
 def test_an_address_of_no_object_is_refused_by_its_name(text: str) -> None:
     for name in ("MENAGERIE_STORE", "MENAGERIE_PHOTOS"):
