@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import pandas as pd
@@ -28,6 +29,15 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 DESCRIPTION = "mlflow.note.content"
 PAGE = 1000
 ABANDONED = "it was killed, or its machine was (is there memory enough?): see the log of the task in Airflow"
+
+
+class Judged(NamedTuple):
+    """A stage that has judged a model."""
+
+    stage: str
+    digest: str
+    """The dataset's; empty if it isn't known."""
+    at: datetime
 
 
 class Tracker:
@@ -134,6 +144,34 @@ class Tracker:
         """Return the newest finished run of a stage, whatever its dataset and settings were."""
         found = self._search(self._experiment(animal), {"stage": stage}, status="FINISHED")
         return found[0].info.run_id if found else None
+
+    def judged(self, animal: str) -> list[Judged]:
+        """Return the finished stages that judged a model of an animal out of fold, without those that reused one."""
+        datasets: dict[str, str] = {}
+        found = []
+        for run in self._search(self._experiment(animal), {}, status="FINISHED"):
+            tags, parent = run.data.tags, run.data.tags.get(PARENT, "")
+            if "cv_accuracy_mean" not in run.data.metrics or TAG + "stage" not in tags or not parent:
+                continue
+            if parent not in datasets:
+                datasets[parent] = self.client.get_run(parent).data.tags.get(TAG + "dataset", "")
+            at = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+            found.append(Judged(tags[TAG + "stage"], datasets[parent], at))
+        return found
+
+    def promoted(self, name: str) -> list[RegisteredVersion]:
+        """Return the versions of `name` that became champion when they were made."""
+        from mlflow.exceptions import MlflowException
+
+        found = []
+        for made in self.client.search_model_versions(f"name = '{name}'"):
+            try:
+                metrics = self.client.get_run(made.run_id).data.metrics
+            except MlflowException:  # its run was deleted
+                continue
+            if metrics.get("promoted") == 1:
+                found.append(RegisteredVersion(name, str(made.version), made.run_id, dict(made.tags)))
+        return found
 
     @contextmanager
     def stage(self, animal: str, parent: str, stage: str, key: str) -> Iterator[StageRun]:

@@ -1,0 +1,65 @@
+"""What has been tried before on an animal's photos: earlier champions, and how many models were compared."""
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import pandas as pd
+
+from ml.errors import DataError
+from ml.stages.evaluation import OUT_OF_FOLD
+from ml.stages.job import Job
+from ml.tracking import RegisteredVersion
+
+JUDGES = ("", "floor", "compare", "decide", "promote")
+"""Stages that pass the accuracy of others on, or propose no model."""
+
+log = logging.getLogger(__name__)
+
+
+class Looks(NamedTuple):
+    """How often the same photos have been used to compare models."""
+
+    models: int
+    since: datetime
+
+    def sentence(self, luck: float) -> str:
+        """Say it, with how much better than it is the best of so many equally good ones would look."""
+        if self.models < 2:
+            return ""
+        return (
+            f"{self.models:,} models have been compared on these photos since {self.since:%Y-%m-%d}: of so many "
+            f"equally good ones the best would look {100 * luck:.1f} points better than it is."
+        )
+
+
+def models_compared(job: Job) -> Looks:
+    """Count the models that were judged out of fold on photos of which this dataset still has some."""
+    judged = [one for one in job.tracker.judged(job.animal) if one.stage.split(" ")[0] not in JUDGES]
+    sharing = {digest for digest in {one.digest for one in judged} if _shares(job, digest)}
+    counted = [one for one in judged if one.digest in sharing]
+    return Looks(len(counted), min((one.at for one in counted), default=datetime.now(UTC)))
+
+
+def earlier_champions(job: Job, champion: RegisteredVersion) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield version and out-of-fold table of those promoted before; those that are lost are passed over."""
+    for version in job.tracker.promoted(job.classifier_name):
+        if version.version == champion.version:
+            continue
+        try:
+            table = job.tracker.read_table(version.run_id, OUT_OF_FOLD)
+        except Exception as error:  # whatever MLflow says: a champion that is gone can't be compared with
+            log.warning("version %s is not compared with, as its predictions are gone: %s", version.version, error)
+        else:
+            yield version.version, table
+
+
+def _shares(job: Job, digest: str) -> bool:
+    """Return whether a dataset has photos in common with today's; if it is gone, that counts as yes."""
+    if digest == job.digest:
+        return True
+    try:
+        return bool(job.dataset_of(job.animal, digest).training.sha256.isin(job.dataset.training.sha256).any())
+    except DataError:
+        return True
