@@ -24,12 +24,18 @@ demo: install  ## run everything once: on drawings, or on PHOTOS=folder; PRESET=
 up: install  ## start Airflow and MLflow, on PHOTOS=folder if given
 	$(if $(PHOTOS),MENAGERIE_PHOTOS="$(PHOTOS)") $(BIN)/menagerie up
 
+sample: install  ## draw the sample drawings where photos are looked for
+	$(BIN)/menagerie sample
+
 down: install  ## stop them
 	$(BIN)/menagerie down
 
 test: install  ## run all tests
 	$(BIN)/pytest -m "not slow and not benchmark" -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest -m slow  # these take the whole machine
+
+fuzz: install  ## look for new counterexamples to the property tests
+	$(BIN)/pytest -m "hypothesis and not slow and not benchmark" --hypothesis-profile=fuzz -n 2
 
 check: install  ## lint, types, layers
 	$(BIN)/ruff check .
@@ -80,4 +86,4 @@ docker-down: docker/.env  ## end it; its data stay
 clean:  ## remove the environment and everything that runs left behind
 	rm -rf .venv var
 
-.PHONY: help install demo up down test check format bench screenshots lock docker-up docker-demo docker-down clean
+.PHONY: help install demo up sample down test fuzz check format bench screenshots lock docker-up docker-demo docker-down clean

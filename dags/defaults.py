@@ -1,15 +1,19 @@
 """What all DAGs share: their defaults, their Trigger forms, and what happens when a task fails."""
 
+import hashlib
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
-from ml import notify, settings
+from ml import animals, notify, settings
+from ml.errors import ParameterError
 from ml.notify import Message
 from ml.params import Params
 from ml.results import DagRun
+from ml.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,47 @@ def end_failed_run(context: Any) -> None:
         if not instance.xcom_pull(task_ids=instance.task_id, map_indexes=instance.map_index, key=TOLD):
             _tell(context, KILLED)
         failure.close_all(dag_run_of(context), KILLED, settings.read())
+
+
+def report_faults() -> None:
+    """Tell people, once each, which tables of `animals.toml` can't be used; the other animals go on.
+
+    It runs where DAG files are parsed, every minute and in several processes: a file per message says that it was sent.
+    """
+    chosen = settings.read()
+    sent, messages = chosen.home / "run" / "faults", _fault_messages(chosen)
+    try:
+        if messages:
+            sent.mkdir(parents=True, exist_ok=True)
+        for name, message in messages.items():
+            with suppress(FileExistsError):
+                (sent / name).touch(exist_ok=False)
+                notify.send(message, chosen)
+        for corrected in [path for path in sent.glob("*") if path.name not in messages]:
+            corrected.unlink(missing_ok=True)
+    except OSError as error:  # no reason for the DAGs of the other animals to be gone
+        log.warning("it is not known which faults of animals.toml were reported: %s", error)
+
+
+def _fault_messages(chosen: Settings) -> dict[str, Message]:
+    """Return a message per fault of `animals.toml`, by a name that stays when the fault moves to another line."""
+    try:
+        faults = animals.all_faults(chosen.animals)
+    except ParameterError as error:
+        text = f"{error}\nThe DAGs of all animals are gone until this is corrected."
+        return {_digest(text): Message("animals.toml can't be read", text, {"reason": str(error)})}
+    messages = {}
+    for fault in faults:
+        what = f"[{fault.table}]" if fault.table else "animals.toml"
+        gone = "Its DAGs are gone until this is corrected. " if fault.table else ""
+        about = {"file": str(fault.file), "line": str(fault.line), "table": fault.table, "reason": fault.text}
+        text = f"{fault}\n{gone}The DAGs of the other animals go on."
+        messages[_digest(f"{fault.table} {fault.text}")] = Message(f"{what} can't be used", text, about)
+    return messages
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _tell(context: Any, reason: str) -> None:
@@ -104,10 +149,8 @@ def at(cron: str) -> CronTriggerTimetable:
 def form(params: type[Params], **defaults: Any) -> dict[str, Param]:
     """Return the Trigger form of `params`: typed, bounded, with titles and help; `defaults` replace their own."""
     return {
-        name: Param(
-            defaults.get(name, schema["default"]), **{key: value for key, value in schema.items() if key != "default"}
-        )
-        for name, schema in params.form().items()
+        name: Param(schema["default"], **{key: value for key, value in schema.items() if key != "default"})
+        for name, schema in params.form(**defaults).items()
     }
 
 
@@ -118,7 +161,7 @@ def dataset_asset(animal: str) -> Asset:
 
 def model_asset(animal: str) -> Asset:
     """The champion of an animal; updated when another takes its place."""
-    return _asset("model", animal, f"The champion: what says whether there is a {animal} in a photo.")
+    return _asset("model", animal, f"The champion: what says whether there is {animals.indefinite(animal)} in a photo.")
 
 
 def _asset(group: str, animal: str, what: str) -> Asset:

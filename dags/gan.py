@@ -46,7 +46,7 @@ def draw(animal: str, preset: str) -> None:
             from ml.stages import prepare
 
             context = get_current_context()
-            params = GanParams.read(context["params"])
+            params = GanParams.read(context["params"], preset=preset)
             return prepare.run(animal, params, settings.read(), dag_run_of(context)).to_dict()
 
         job = prepare()

@@ -37,11 +37,12 @@ LONGEST = 50
 def retrain(animal: Animal, preset: str) -> None:
     """Define the DAG `retrain_<animal>`."""
     name, photos = animal.name, dataset_asset(animal.name)
+    defaults: dict[str, Any] = {"preset": preset, "require_approval": animal.require_approval}
 
     @dag(
         dag_id=f"retrain_{name}",
         schedule=AssetOrTimeSchedule(timetable=at(animal.schedule), assets=[photos]) if animal.schedule else [photos],
-        params=form(RetrainParams, preset=preset, require_approval=animal.require_approval),
+        params=form(RetrainParams, **defaults),
         tags=[TAG, "training", name],
         doc_md=DOC.format(
             animal=name, besides=f", and on the schedule `{animal.schedule}`" if animal.schedule else ", and by hand"
@@ -55,7 +56,7 @@ def retrain(animal: Animal, preset: str) -> None:
             from ml.stages import prepare
 
             context = get_current_context()
-            params = RetrainParams.read(context["params"])
+            params = RetrainParams.read(context["params"], **defaults)
             job = prepare.run(name, params, settings.read(), dag_run_of(context))
             if said := prepare.unchanged(job):
                 raise AirflowSkipException(said)

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk import dag, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowSkipException
-from defaults import SOON, TAG, at, dag_run_of, dataset_asset, form
+from defaults import SOON, TAG, at, dag_run_of, dataset_asset, form, report_faults
 
 from ml import animals, settings
 from ml.params import ValidateParams
@@ -71,4 +71,5 @@ def validate_images() -> None:
         one_animal()
 
 
+report_faults()
 validate_images()

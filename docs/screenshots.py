@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from ml import settings, stack
-from ml.data.sample import is_drawn
+from ml.data import photos
 from ml.environment import USER, password
 from ml.settings import Settings
 
@@ -25,7 +25,8 @@ ANIMAL = "fox"
 
 def main() -> None:
     chosen = settings.read()
-    if not is_drawn(chosen.photos):
+    drawings = sorted(chosen.photos.glob(f"{ANIMAL}/*.jpg"))
+    if not drawings or not all(photos.inspect(file.read_bytes())[0].drawn for file in drawings):
         raise SystemExit(f"Expected drawings in {chosen.photos}. Make them: menagerie sample {chosen.photos}")
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=_chromium(), args=["--no-sandbox", "--disable-gpu"])

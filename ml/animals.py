@@ -1,21 +1,30 @@
-"""The animals, read from `animals.toml`: which photos are positives and negatives, and what is wanted."""
+"""The animals, read from `animals.toml`: which photos are positives and negatives, and what is wanted.
 
-import tomllib
+A table that can't be used stops its animal alone: `read` returns the others, and `faults` says what is wrong.
+"""
+
+import difflib
+import json
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, Literal
 
 from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from ml.errors import ParameterError
+from ml.presets import PresetName
+from ml.tables import Fault, Tables
 
 NAME = r"^[a-z][a-z0-9_]{0,39}$"
 SCHEDULES = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 CRON_FIELDS = 5
+NAME_IN_WORDS = "at most 40 lower-case letters, digits and underscores, of which the first is a letter"
 
 
 class Animal(BaseModel):
-    """One table of `animals.toml`.
+    """One table of `animals.toml`. The description of a field says what it must be, in TOML's words.
 
     Globs are matched against the photo's path below the photo root, `*` crosses folders, and case counts.
     """
@@ -23,21 +32,27 @@ class Animal(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=NAME)
-    positives: tuple[str, ...] = Field(min_length=1)
+    positives: tuple[str, ...] = Field(min_length=1, description='a list of globs, such as ["fox/*"]')
     """Photos of the animal: those that match any of these globs."""
-    negatives: tuple[str, ...] = Field(min_length=1)
+    negatives: tuple[str, ...] = Field(min_length=1, description='a list of globs, such as ["*/*"]')
     """Photos of other animals, in order of preference: the first glob that finds any is used, less the positives."""
-    holdout: tuple[str, ...] = ()
+    holdout: tuple[str, ...] = Field((), description='a list of globs, such as ["outside/*"]')
     """Photos (of either kind) that never train and only test."""
-    gan: bool = False
+    gan: bool = Field(False, description="true or false")
     """Whether a GAN is trained on the positives."""
-    apart: dict[str, tuple[str, ...]] = {}
+    apart: dict[str, tuple[str, ...]] = Field(
+        {}, description='lists of globs by name, such as apart.pups = ["wolf/pup*"]'
+    )
     """Photos of the animal, by a name for them, without which the numbers are given once more (coyotes among foxes)."""
-    schedule: str = "@weekly"
+    schedule: str = Field(
+        "@weekly",
+        description='five cron fields that meet some day, such as "0 3 * * 1" (Mondays at 3:00 UTC), or one of '
+        f'{", ".join(SCHEDULES)}, or "" for never',
+    )
     """When it is retrained even if no new photos come, as a cron expression (UTC) or a preset; empty: never."""
-    preset: str = ""
+    preset: PresetName | Literal[""] = Field("", description='"quick", "standard" or "thorough"')
     """How much its retraining tries; empty: as the installation is set."""
-    require_approval: bool = False
+    require_approval: bool = Field(False, description="true or false")
     """Whether a person is asked before a model becomes champion."""
 
     @field_validator("schedule")
@@ -49,10 +64,7 @@ class Animal(BaseModel):
                     raise CroniterError
                 croniter(text).get_next()
             except CroniterError as error:
-                raise ValueError(
-                    "expected five cron fields that meet some day, such as '0 3 * * 1' (Mondays at 3:00 UTC), or one "
-                    f"of {', '.join(SCHEDULES)}, or '' for never"
-                ) from error
+                raise ValueError("no schedule") from error
         return text
 
     def is_positive(self, path: str) -> bool:
@@ -71,37 +83,81 @@ class Animal(BaseModel):
         return next(filter(None, found), [])
 
 
+def indefinite(name: str) -> str:
+    """Return the name of an animal with its article: "a fox", "an elephant"."""
+    return f"{'an' if name[:1] in 'aeiou' and not name.startswith(('uni', 'eu')) else 'a'} {name.replace('_', ' ')}"
+
+
 def read(path: Path) -> dict[str, Animal]:
-    """Return the animals of the file `path`, by name, in the file's order.
+    """Return the animals of the file `path` whose tables can be used, by name, in the file's order.
 
     Raises:
-        ParameterError: the file is missing, is no TOML, has no animal, or a table has an unknown key or a wrong value.
+        ParameterError: the file is missing, is in UTF-16, or names no animal.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ParameterError(f"Expected the table of animals at {path}. Received: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{path} is not TOML: {error}") from error
-    if not tables:
+    return _load(path)[0]
+
+
+def faults(path: Path) -> dict[str, list[Fault]]:
+    """Return what is wrong with the other tables, by heading; under an empty one, with what stands above the first.
+
+    Raises:
+        ParameterError: as `read`.
+    """
+    return _load(path)[1]
+
+
+def all_faults(path: Path) -> list[Fault]:
+    """Return what is wrong with any table, as `faults` does, in one list."""
+    return [fault for found in faults(path).values() for fault in found]
+
+
+def _load(path: Path) -> tuple[dict[str, Animal], dict[str, list[Fault]]]:
+    tables = Tables.read(path)
+    values, unreadable = tables.parse()
+    if not values and not unreadable:
         raise ParameterError(f"{path} names no animal. Expected a table such as [fox] with positives and negatives.")
-    return {name: _animal(path, name, table) for name, table in tables.items()}
+    animals: dict[str, Animal] = {}
+    wrong: dict[str, list[Fault]] = {}
+    for fault in unreadable:
+        wrong.setdefault(fault.table, []).append(fault)
+    for name, table in values.items():
+        if errors := _errors(name, table):
+            wrong.setdefault(name, []).extend(tables.fault(name, key, text) for key, text in errors)
+        elif name not in wrong:
+            animals[name] = Animal(name=name, **table)
+    return animals, wrong
 
 
-def _animal(path: Path, name: str, table: object) -> Animal:
-    if not isinstance(table, dict) or "name" in table:
-        raise ParameterError(
-            f"{path}: expected tables such as [fox], named by their heading. Received: {name} = {table!r}"
-        )
+def _errors(name: str, table: Any) -> list[tuple[str, str]]:
+    """Return what is wrong with a table, by key, as a person would say it who knows TOML and not pydantic."""
+    if not isinstance(table, dict):
+        return [("", f"expected a table, with [{name}] as its heading. Received: {name} = {_toml(table)}")]
+    if "name" in table:
+        return [("name", f"name is not a key of an animal: its name is the heading, [{name}]")]
     try:
-        return Animal(name=name, **table)
+        Animal(name=name, **table)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or name}: {fault['msg']} (received {fault['input']!r})"
-            for fault in error.errors()
-        )
-        keys = ", ".join(key for key in Animal.model_fields if key != "name")
-        raise ParameterError(f"{path}, table [{name}]: {faults}. Keys: {keys}.") from error
+        # Of a value that may be one of several things, pydantic says of each that it isn't that.
+        return list(dict.fromkeys((str(each["loc"][0]), _in_words(each)) for each in error.errors()))
+    return []
+
+
+def _in_words(error: ErrorDetails) -> str:
+    key, received = str(error["loc"][0]), _toml(error["input"])
+    if key == "name":
+        return f"the name of an animal must be {NAME_IN_WORDS}, such as [red_fox]. Received: [{error['input']}]"
+    if error["type"] == "extra_forbidden":
+        keys = [each for each in Animal.model_fields if each != "name"]
+        nearest = "".join(f" Did you mean {each}?" for each in difflib.get_close_matches(key, keys, 1, 0.7))
+        return f"{key} is not a key of an animal.{nearest} Keys: {', '.join(keys)}. Received: {received}"
+    expected = Animal.model_fields[key].description
+    if error["type"] == "missing":
+        return f"{key} is missing. It must be {expected}"
+    return f"{key} must be {expected}. Received: {received}"
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _matches(path: str, globs: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: `menagerie up | down | demo | sample | download | score | airflow`."""
+"""The command line: `menagerie up | down | demo | sample | download | score | champion | airflow`."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from rich.progress import DownloadColumn, MofNCompleteColumn
 
 from ml import demo, settings, stack
 from ml.data.sources import COURSE_SET_URL, fetch_photos
-from ml.environment import environment
+from ml.environment import adopt, environment
 from ml.errors import MenagerieError, ParameterError
 from ml.params import PRESETS, ScoreParams
 
@@ -21,7 +21,7 @@ from ml.params import PRESETS, ScoreParams
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 (it failed), 2 (wrong use) or 130 (interrupted)."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names of folders may look like either
     try:
         options.run(options, settings.read(), console)
     except KeyboardInterrupt:
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MenagerieError as error:
         print(f"menagerie: {error}", file=sys.stderr)
         return 2 if isinstance(error, ParameterError) else 1
+    except OSError as error:  # the disk is full, or a file or folder can't be read or written: its name is in it
+        print(f"menagerie: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -51,7 +54,9 @@ def _demo(options: argparse.Namespace, chosen: settings.Settings, console: Conso
 
 
 def _sample(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
-    demo.draw(options.folder.absolute(), console)
+    if chosen.photos_url and not options.folder:
+        raise ParameterError(f"The photos are at {chosen.photos_url}. Name the folder to draw into.")
+    demo.draw((options.folder or chosen.photos).absolute(), console)
 
 
 def _download(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
@@ -65,13 +70,22 @@ def _download(options: argparse.Namespace, chosen: settings.Settings, console: C
 
 def _score(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
     params = ScoreParams.read({"photos": chosen.root(options.folder), "most_photos": options.most})
-    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}.items():
-        os.environ.setdefault(name, value)
+    adopt(chosen)
     with console.status("Loading the champions"), _without_greetings():
         from ml.stages import score_images
     with demo.progress_bar(console, "Scoring", MofNCompleteColumn()) as progress:
         result = score_images.run(params, chosen, heard=progress)
     console.print(result.summary, highlight=False, markup=False, soft_wrap=True)
+
+
+def _champion(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
+    adopt(chosen)
+    with _without_greetings():
+        from ml.tracking import Tracker
+
+        made = Tracker(chosen.mlflow_uri).choose_champion(options.model, options.version)
+    said = f"{made} is the champion." if made else f"{options.model} has no champion."
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -117,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_demo)
 
     sample = commands.add_parser("sample", help="draw the sample photos into a folder")
-    sample.add_argument("folder", type=Path, metavar="DIR")
+    sample.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="(default: MENAGERIE_PHOTOS)")
     sample.set_defaults(run=_sample)
 
     download = commands.add_parser("download", help="fetch an archive of photos (the course's own), and unpack it")
@@ -136,6 +150,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--most", type=int, metavar="N", help="draw so many photos at random, if there are more")
     score.set_defaults(run=_score)
+
+    champion = commands.add_parser("champion", help="make another version of a model the champion, after loading it")
+    champion.add_argument("model", metavar="MODEL", help="a registered model, such as fox-classifier")
+    champion.add_argument("version", metavar="VERSION", help="its number; or none: the next run makes a champion")
+    champion.set_defaults(run=_champion)
 
     airflow = commands.add_parser("airflow", help="Airflow's own command line, on this stack", add_help=False)
     airflow.add_argument("arguments", nargs=argparse.REMAINDER)

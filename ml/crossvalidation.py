@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -32,13 +33,15 @@ def cross_validate(folds: Sequence[int], checkpoints: Path, judge: Callable[[int
     outcomes = []
     for number, fold in enumerate(folds, start=1):
         file = checkpoints / f"fold-{fold}.npz"
-        if file.exists():
+        outcome = _load(file)
+        if outcome:
             log.info("fold %d of %d: taken from the earlier try", number, len(folds))
         else:
             log.info("fold %d of %d", number, len(folds))
             with progress.part("fold", number, len(folds)):
-                _save(file, judge(fold))
-        outcomes.append(_load(file))
+                outcome = judge(fold)
+                _save(file, outcome)
+        outcomes.append(outcome)
     return outcomes
 
 
@@ -61,7 +64,14 @@ def _save(file: Path, fold: Fold) -> None:
         np.savez(aside, held_out=fold.held_out, probabilities=fold.probabilities, said=np.array(said))
 
 
-def _load(file: Path) -> Fold:
-    with np.load(file) as kept:
-        said = json.loads(str(kept["said"]))
-        return Fold(kept["held_out"], kept["probabilities"], said["curves"], said["metrics"])
+def _load(file: Path) -> Fold | None:
+    """Return what an earlier try kept; `None` if there is nothing, or it is damaged or of another version."""
+    try:
+        with np.load(file) as kept:
+            said = json.loads(str(kept["said"]))
+            return Fold(kept["held_out"], kept["probabilities"], said["curves"], said["metrics"])
+    except FileNotFoundError:
+        return None
+    except (BadZipFile, ValueError, TypeError, KeyError, EOFError) as error:
+        log.warning("%s is damaged or of another version (%s): the fold is computed again", file, error)
+        return None

@@ -41,7 +41,7 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
             soft_wrap=True,
         )
         _run_all(settings, console)
-        console.print(results(settings, "drawings" if photos is None else "photos"), highlight=False, soft_wrap=True)
+        console.print(results(settings), highlight=False, soft_wrap=True)
         console.print("To look around in Airflow and MLflow: make up", highlight=False)
     except ServiceError as error:
         if why := stack.reason(settings):
@@ -60,7 +60,7 @@ def join(settings: Settings, preset: str, console: Console) -> None:
     """
     stack.join(settings, console)
     _run_all(settings, console, preset)
-    console.print(results(settings, "pictures"), highlight=False, soft_wrap=True)
+    console.print(results(settings), highlight=False, soft_wrap=True)
 
 
 def _run_all(settings: Settings, console: Console, preset: str = "") -> None:

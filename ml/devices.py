@@ -5,21 +5,18 @@ copies change alike. The batch, and so what is learnt, stays the same.
 """
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-FLOAT32, FLOAT16, BFLOAT16 = "float32", "mixed_float16", "mixed_bfloat16"
+from ml.precision import FLOAT16, FLOAT32, precision, precision_of_cpu
+
 OLD = (0, 0)
 """The compute capability of what has none."""
-CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
-"""What Linux calls a processor's instructions for bfloat16 that oneDNN makes use of."""
 Batch = TypeVar("Batch")
 
 log = logging.getLogger(__name__)
@@ -83,25 +80,6 @@ def given(gpus: int | None, rows: int) -> Devices:
 def sharing(devices: int, rows: int) -> int:
     """Return how many of the devices can share out the rows evenly."""
     return max((n for n in range(1, devices + 1) if rows % n == 0), default=0)
-
-
-def precision(capabilities: Sequence[tuple[int, int]]) -> str:
-    """Return the fastest precision in which GPUs of these compute capabilities train as well.
-
-    Float16 needs its loss scaled, which Keras does; but of several devices it watches the first alone for overflows.
-    """
-    if capabilities and min(capabilities) >= (8, 0):
-        return BFLOAT16
-    if len(capabilities) == 1 and capabilities[0] >= (7, 0):
-        return FLOAT16
-    return FLOAT32
-
-
-def precision_of_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return bfloat16 if oneDNN may multiply in it (see `ml.environment`), and this processor can."""
-    if os.environ.get("TF_SET_ONEDNN_FPMATH_MODE") != "BF16" or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
-        return FLOAT32
-    return BFLOAT16 if cpuinfo.exists() and CPU_FLAGS & set(cpuinfo.read_text().split()) else FLOAT32
 
 
 def copied(network: keras.Model) -> keras.Model:

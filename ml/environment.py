@@ -1,14 +1,15 @@
 """The variables that the programs of the local stack run with, and the secrets among them."""
 
 import base64
-import json
 import os
 import secrets
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from ml import mlflow_server
+from ml.inherited import inherited
+from ml.keys import database_url, kept, make_home
 from ml.settings import CHECKOUT, Settings
 
 USER = "admin"
@@ -18,12 +19,13 @@ USER = "admin"
 def environment(settings: Settings) -> dict[str, str]:
     """Return the variables that the programs of the stack, and an `airflow` on the command line, run with.
 
-    What this process's own environment says goes first, Airflow's `AIRFLOW__SECTION__OPTION` too: so a cluster is told
-    of its executor, its database and its broker. The keys and the password are made on the first call, and kept below
-    `home`, readable by their owner alone.
+    What of this process's own environment reaches them (see `ml.inherited`) goes first, Airflow's
+    `AIRFLOW__SECTION__OPTION` too: so a cluster is told of its executor, its database and its broker. The keys and the
+    password are made on the first call, and kept below `home`, readable by their owner alone.
     """
+    make_home(settings.home)
     airflow, binaries = settings.home / "airflow", Path(sys.executable).parent
-    keys = _keys(airflow)
+    keys, login = _keys(airflow), password(settings)
     threads = str(max(1, (os.cpu_count() or 1) // settings.parallelism))
     ours: dict[str, object] = {
         "MENAGERIE_HOME": settings.home,
@@ -40,6 +42,10 @@ def environment(settings: Settings) -> dict[str, str]:
         "MENAGERIE_DAGS": dags_folder(),
         "AIRFLOW_HOME": airflow,
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+        "KERAS_BACKEND": "tensorflow",
+        "KERAS_HOME": settings.home / "keras",
+        "MPLBACKEND": "agg",
+        "PYTHONPATH": CHECKOUT,
         "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     options: dict[str, dict[str, object]] = {
@@ -57,10 +63,10 @@ def environment(settings: Settings) -> dict[str, str]:
             "fernet_key": keys["fernet_key"],
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
             "simple_auth_manager_users": f"{USER}:admin",
-            "simple_auth_manager_passwords_file": _passwords(settings),
+            "simple_auth_manager_passwords_file": _passwords_file(settings),
         },
         # The time that a writer waits for another; a busy machine needs more than SQLite's 5 seconds.
-        "database": {"sql_alchemy_conn": f"sqlite:///{database(settings)}?timeout=60"},
+        "database": {"sql_alchemy_conn": f"{database_url(database(settings))}?timeout=60"},
         "api": {
             "host": settings.host,
             "port": settings.airflow_port,
@@ -109,7 +115,6 @@ def environment(settings: Settings) -> dict[str, str]:
         "GX_ANALYTICS_ENABLED": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several tasks may share a GPU: none takes all of its memory at once
-        "KERAS_HOME": settings.home / "keras",
         "GIT_PYTHON_REFRESH": "quiet",
         # Two tasks of one thread each do more than two that share two: threads wait for each other.
         "OMP_NUM_THREADS": threads,
@@ -126,7 +131,19 @@ def environment(settings: Settings) -> dict[str, str]:
         for section, named in options.items()
         for name, value in named.items()
     }
-    return {name: str(value) for name, value in (variables | others | os.environ | ours).items()}
+    if settings.owns_mlflow:
+        others["MLFLOW_SERVER_ALLOWED_HOSTS"] = mlflow_server.allowed_hosts(settings)
+        ours |= mlflow_server.variables(settings, login)
+    theirs = inherited(os.environ, settings.owns_mlflow)
+    return {name: str(value) for name, value in (variables | others | theirs | ours | _without_proxy(settings)).items()}
+
+
+def adopt(settings: Settings) -> None:
+    """Let this process compute, and talk to MLflow, as a task of the stack does, but on all cores."""
+    variables = environment(replace(settings, parallelism=1))
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 def dags_folder() -> Path:
@@ -136,7 +153,7 @@ def dags_folder() -> Path:
 
 def password(settings: Settings) -> str:
     """Return the password of Airflow's user; it is made on the first call."""
-    return str(json.loads(_passwords(settings).read_text())[USER])
+    return kept(_passwords_file(settings), lambda: {USER: secrets.token_urlsafe(12)})[USER]
 
 
 def database(settings: Settings) -> Path:
@@ -152,23 +169,16 @@ def _keys(folder: Path) -> dict[str, str]:
             "jwt_secret": secrets.token_urlsafe(64),
         }
 
-    return _kept(folder / "keys.json", make)
+    return kept(folder / "keys.json", make)
 
 
-def _passwords(settings: Settings) -> Path:
-    path = settings.home / "airflow" / "passwords.json"
-    _kept(path, lambda: {USER: secrets.token_urlsafe(12)})
-    return path
+def _passwords_file(settings: Settings) -> Path:
+    return settings.home / "airflow" / "passwords.json"
 
 
-def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """Return the secrets in `path`; the first caller makes them."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(make(), file)
-        with suppress(FileExistsError):
-            os.link(aside, path)
-        aside.unlink()
-    return dict(json.loads(path.read_text()))
+def _without_proxy(settings: Settings) -> dict[str, str]:
+    """Return the variables by which nothing on this machine is reached through a proxy, added to those that are set."""
+    theirs = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [theirs, "localhost", "127.0.0.1", settings.host]
+    value = "*" if "*" in theirs.replace(" ", "").split(",") else ",".join(dict.fromkeys(filter(None, hosts)))
+    return {"no_proxy": value, "NO_PROXY": value}

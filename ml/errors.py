@@ -24,6 +24,10 @@ class MissingWeightsError(NoRetryError):
     """The pretrained weights of a backbone are not on this machine and can't be fetched."""
 
 
+class LostError(NoRetryError):
+    """What an earlier run left in MLflow was deleted, damaged or replaced since."""
+
+
 class ServiceError(MenagerieError):
     """A server (MLflow, Airflow) doesn't answer; it may answer later."""
 

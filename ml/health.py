@@ -11,12 +11,14 @@ from ml.rest import Airflow
 from ml.settings import Settings
 
 
-def missing_parts(settings: Settings, http: httpx.Client, airflow: Airflow, since: datetime) -> list[str]:
+def missing_parts(
+    settings: Settings, http: httpx.Client, mlflow: httpx.Client, airflow: Airflow, since: datetime
+) -> list[str]:
     """Return the parts that have not shown since `since` that they work, and DAG files that were not read since then.
 
     `airflow` is asked once all of its parts are there.
     """
-    missing = [] if _answers(http, f"{settings.mlflow_uri}/health") is not None else ["mlflow"]
+    missing = [] if _answers(mlflow, "/health") is not None else ["mlflow"]
     health = _answers(http, f"{settings.airflow_url}/api/v2/monitor/health")
     if health is None:
         return [*missing, "api-server", "scheduler", "dag-processor", "triggerer"]

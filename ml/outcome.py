@@ -7,23 +7,24 @@ import httpx
 from rich.console import Group
 from rich.table import Table
 
-from ml import animals
+from ml import animals, mlflow_pages, mlflow_server
+from ml.data.signature import caveat
 from ml.errors import ServiceError
 from ml.settings import Settings
 
 
-def results(settings: Settings, kind: str) -> Group:
-    """Return what the champions reached on `kind` ("photos", "drawings"): a table, and where their reports are.
+def results(settings: Settings) -> Group:
+    """Return what the champions reached: a table, what is to be said if it is on drawings, and where their reports are.
 
     Raises:
         ServiceError: MLflow doesn't answer.
     """
-    table = Table(title=f"Champions, cross-validated on {kind}", title_justify="left")
-    for heading in ("animal", "champion", "accuracy (95 % interval)", "ROC AUC on all", kind):
+    table = Table(title="Champions, cross-validated", title_justify="left")
+    for heading in ("animal", "champion", "accuracy (95 % interval)", "ROC AUC on all", "photos"):
         table.add_column(heading, justify="left" if heading == "animal" else "right")
-    lines = []
-    url, login = f"{settings.mlflow_uri}/api/2.0/mlflow/", settings.mlflow_login
-    with httpx.Client(base_url=url, auth=login, timeout=30.0, trust_env=False) as http:
+    lines: list[str] = []
+    caveats: dict[str, list[str]] = {}
+    with mlflow_server.client(settings, "/api/2.0/mlflow/") as http:
         for animal in animals.read(settings.animals):
             found = _mlflow(http, "registered-models/alias", name=f"{animal}-classifier", alias="champion")
             if found is None:
@@ -39,8 +40,10 @@ def results(settings: Settings, kind: str) -> Group:
                 _text("{cv_all_roc_auc:.3f}", metric),
                 _text("{n_photos:.0f}", metric),
             )
+            if said := caveat(metric.get("n_drawings", 0), metric.get("n_photos", 0)):
+                caveats[said] = [*caveats.get(said, []), animal]
             lines.append(f"{animal}: {_report(settings, http, run)}")
-    return Group(table, *lines)
+    return Group(table, *(f"{', '.join(of)}: {said}" for said, of in caveats.items()), *lines)
 
 
 def _mlflow(http: httpx.Client, path: str, **parameters: str) -> Any:
@@ -68,7 +71,7 @@ def _report(settings: Settings, http: httpx.Client, run: dict[str, Any]) -> Path
         tags = {tag["key"]: tag["value"] for tag in above["data"].get("tags", [])}
         parent = tags.get("mlflow.parentRunId")
         above = (_mlflow(http, "runs/get", run_id=parent) or {}).get("run") if parent else None
-    return f"{settings.mlflow_link}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
+    return mlflow_pages.page(settings.mlflow_link, info["experiment_id"], info["run_id"])
 
 
 def _text(form: str, metrics: dict[str, float]) -> str:

@@ -1,16 +1,32 @@
 """Where things are: read from the environment when asked, never at import."""
 
+import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
+from urllib.parse import urlsplit
 
+from ml.addresses import is_local
 from ml.errors import ParameterError
+from ml.presets import PresetName
 
 SMTP = re.compile(r"smtps?://[^/?\s]+(\?from=[^&\s]+)?")
 ADDRESS = re.compile(r"https?://[^/\s]+\S*|mailto:[^@\s]+@[^@\s]+")
 OBJECTS = re.compile(r"[a-z][a-z0-9]*://[^/\s]+(/(?!\.{1,2}(/|$))[^/]+)*")
+
+VARIABLES = frozenset(
+    f"MENAGERIE_{name}"
+    for name in (
+        *("HOME", "PHOTOS", "STORE", "ANIMALS", "DAGS", "HOST", "AIRFLOW_PORT", "MLFLOW_PORT", "PARALLELISM"),
+        *("PRESET", "GPU_QUEUE", "GPUS", "NOTIFY", "SMTP", "AIRFLOW_PAGE", "MLFLOW_PAGE"),
+    )
+)
+"""Every setting's name in the environment."""
+SERVICE_LINK = re.compile(r"_SERVICE_HOST=|_SERVICE_PORT(_\w+)?=|_PORT_\d+_\w+=|_PORT=(tcp|udp|sctp)://")
+"""Variables by which Kubernetes tells of the services of a namespace; theirs may be called menagerie, too."""
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -36,7 +52,7 @@ class Settings:
     """Address of the MLflow server, as clients on this machine reach it."""
     parallelism: int
     """Airflow tasks that run at once; each may hold TensorFlow (about 1 GB)."""
-    preset: str
+    preset: PresetName
     """How much a retraining tries unless told otherwise: see `ml.params`."""
     gpu_queue: str = "default"
     """The queue of the tasks that train; "default", Airflow's own, is that of all tasks."""
@@ -54,7 +70,7 @@ class Settings:
     """Address of Airflow in a browser, if it is not `airflow_url`."""
     mlflow_page: str = ""
     """Address of MLflow in a browser, if it is not `mlflow_uri`."""
-    mlflow_login: tuple[str, str] | None = field(default=None, repr=False)
+    mlflow_login: tuple[str, str] | None = field(default=None, repr=False, compare=False)
     """User and password that MLflow asks for: `MLFLOW_TRACKING_USERNAME`, `MLFLOW_TRACKING_PASSWORD`."""
 
     @property
@@ -75,6 +91,11 @@ class Settings:
     def own_mlflow_uri(self) -> str:
         """Address of the MLflow server that the stack starts, unless `mlflow_uri` is another."""
         return _url(self.host, self.mlflow_port)
+
+    @property
+    def owns_mlflow(self) -> bool:
+        """Whether the MLflow server is the stack's own, and not one that `MLFLOW_TRACKING_URI` names."""
+        return self.mlflow_uri == self.own_mlflow_uri
 
     def root(self, named: str = "") -> str:
         """Return where photos are, those at `named` or else these settings' own: an absolute path, or a URL.
@@ -102,9 +123,11 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings that `environment` (default: the process's own) describes.
 
     Raises:
-        ParameterError: a port or another number is not a whole one in its range, or an address is none.
+        ParameterError: a port or another number is not a whole one in its range, an address is none, or a variable that
+            begins with `MENAGERIE_` is unknown.
     """
     env = os.environ if environment is None else environment
+    _refuse_unknown(name for name, value in env.items() if not SERVICE_LINK.search(f"{name}={value}"))
     home = Path(env.get("MENAGERIE_HOME") or CHECKOUT / "var").absolute()
     host = env.get("MENAGERIE_HOST") or "127.0.0.1"
     photos = env.get("MENAGERIE_PHOTOS") or str(home / "drawings")
@@ -120,9 +143,9 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         host=host,
         airflow_port=_whole_number(env, "MENAGERIE_AIRFLOW_PORT", 8080, 1, 65535),
         mlflow_port=mlflow_port,
-        mlflow_uri=env.get("MLFLOW_TRACKING_URI") or _url(host, mlflow_port),
+        mlflow_uri=_server(env.get("MLFLOW_TRACKING_URI") or "", _url(host, mlflow_port)),
         parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
-        preset=env.get("MENAGERIE_PRESET") or "standard",
+        preset=_preset(env.get("MENAGERIE_PRESET") or "standard"),
         gpu_queue=env.get("MENAGERIE_GPU_QUEUE") or "default",
         gpus=None if env.get("MENAGERIE_GPUS") == "all" else _whole_number(env, "MENAGERIE_GPUS", 1, 1, 64, ", or all"),
         notify=_addresses(env.get("MENAGERIE_NOTIFY") or ""),
@@ -136,6 +159,18 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
 def _url(host: str, port: int) -> str:
     """Return where a client on this machine, a browser too, finds a server that listens on `host`."""
     return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+
+
+def _server(uri: str, own: str) -> str:
+    """Return the address of a server without a slash at its end; this machine's own one by whatever name as `own`."""
+    uri = uri.strip().rstrip("/")
+    try:
+        named, ours = urlsplit(uri), urlsplit(own)
+        is_ours = (named.scheme, named.port, named.path.strip("/")) == ("http", ours.port, "")
+        is_ours &= is_local(uri) or named.hostname == ours.hostname
+    except ValueError:  # no port has such a number
+        is_ours = False
+    return own if is_ours or not uri else uri
 
 
 def _local(home: Path, address: str) -> Path:
@@ -155,6 +190,23 @@ def _whole_number(env: Mapping[str, str], name: str, default: int, low: int, hig
     if not text.isdecimal() or not low <= int(text) <= high:
         raise ParameterError(f"{name} must be a whole number from {low} to {high}{besides}. Received: {name}={text!r}")
     return int(text)
+
+
+def _preset(text: str) -> PresetName:
+    for name in get_args(PresetName):
+        if text == name:
+            return name
+    raise ParameterError(f"MENAGERIE_PRESET must be one of {', '.join(get_args(PresetName))}. Received: {text!r}")
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    """Raise ParameterError where a variable looks like a setting and is none: it would have no effect."""
+    for name in sorted(names):
+        if name.startswith("MENAGERIE_") and name not in VARIABLES:
+            known = [variable.removeprefix("MENAGERIE_") for variable in VARIABLES]
+            near = difflib.get_close_matches(name.removeprefix("MENAGERIE_"), known, 1)
+            advice = f"Did you mean MENAGERIE_{near[0]}?" if near else f"Settings: {', '.join(sorted(VARIABLES))}."
+            raise ParameterError(f"{name} is not a setting of Menagerie. {advice}")
 
 
 def _addresses(text: str) -> tuple[str, ...]:

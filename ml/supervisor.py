@@ -29,11 +29,11 @@ Command = Sequence[str]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a supervisor runs: `first` and `programs` at once, and `then` when `first` has succeeded."""
+    """What a supervisor runs: all of `first` at once, and the programs of `then` each when its key of `first` has ended
+    with success, or at once if `first` has no such key."""
 
     first: Mapping[str, Command]
-    then: Mapping[str, Command]
-    programs: Mapping[str, Command]
+    then: Mapping[str, Mapping[str, Command]]
     cut: frozenset[str] = frozenset()
     """Programs that would wait for their children when they are asked to end: the children are killed."""
 
@@ -63,12 +63,11 @@ def supervise(plan: Plan, lock: Path, logs: Path, note: Mapping[str, Any]) -> in
                 running[name] = _start(command, logs / f"{name}.log", held)
 
         try:
-            start({**plan.programs, **plan.first})
-            waiting = plan.then
+            start(plan.first)
+            waiting = dict(plan.then)
             while True:
-                if waiting and not plan.first.keys() & running.keys():
-                    start(waiting)
-                    waiting = {}
+                for name in waiting.keys() - running.keys():
+                    start(waiting.pop(name))
                 if state["kept"]:
                     time.sleep(0.2)
                 elif select.select([0], [], [], 0.2)[0]:

@@ -11,14 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from buckets import S3, Bucket, s3_server
+from hypothesis import settings
 from PIL import Image
 
 from ml import progress
 
+os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the stack
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers of one thread each do more than workers that wait for each other's
     for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(threads, "1")
+
+# The same examples in every run; `make fuzz` looks for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("fuzz", max_examples=2000, deadline=None)
+settings.load_profile("fixed")
 
 Picture = Callable[..., Image.Image]
 
@@ -66,6 +73,16 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(progress._Reporter, "hear", hear)
     with progress.reporting(lambda report: None):
         yield words
+
+
+@pytest.fixture
+def own_environment() -> Iterator[None]:
+    """Whatever the test, or what it runs, sets in this process's environment goes with it."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def wait(condition: Callable[[], T], seconds: float = 120.0, every: float = 0.1)
 def menagerie(environment: dict[str, str], *arguments: str) -> str:
     """Run a command of Menagerie, which must succeed; return what it printed."""
     ended = subprocess.run(
-        [MENAGERIE, *arguments], env=environment, capture_output=True, text=True, timeout=500, check=False
+        [MENAGERIE, *arguments], env=environment, capture_output=True, text=True, timeout=1000, check=False
     )
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
     return ended.stdout

@@ -8,17 +8,20 @@ Floats = NDArray[np.float32]
 RIM = 0.05
 
 
-def photo_box(canvas: tuple[int, int], photo: tuple[int, int], padded: bool) -> tuple[float, float, float, float]:
-    """Where a photo lies on the canvas that it was fitted into: left, top, right, bottom.
+def photo_box(canvas: tuple[int, int], photo: tuple[int, int], padded: bool) -> tuple[int, int, int, int]:
+    """Where a photo lies on the canvas that it was fitted into: left, top, right, bottom, in pixels of the canvas.
 
     Both sizes are (height, width). A photo that is not `padded` (kept in shape, in the middle) is stretched over all.
+    Sizes are rounded as `PIL.ImageOps.pad` rounds them.
     """
     (height, width), (photo_height, photo_width) = canvas, photo
-    scale = min(height / photo_height, width / photo_width)
-    # Rounding may leave a hair less than nothing as padding.
-    x = max(0.0, (width - scale * photo_width) / 2) if padded else 0.0
-    y = max(0.0, (height - scale * photo_height) / 2) if padded else 0.0
-    return x, y, width - x, height - y
+    shown_height, shown_width = height, width
+    if padded and photo_width * height > width * photo_height:
+        shown_height = round(photo_height / photo_width * width)
+    elif padded:
+        shown_width = round(photo_width / photo_height * height)
+    left, top = round((width - shown_width) / 2), round((height - shown_height) / 2)
+    return left, top, left + shown_width, top + shown_height
 
 
 def on_photo(values: Floats, photo: tuple[int, int], padded: bool, smooth: bool = True) -> Floats:

@@ -11,11 +11,17 @@ from zipfile import BadZipFile
 import numpy as np
 from filelock import FileLock
 
+from ml import fingerprint
 from ml.data import store
 from ml.data.files import replacing
 
 PART = 512
 """Most photos whose maps are computed, and kept, at a time: what a killed task loses."""
+
+
+def decoded(folder: Path) -> Path:
+    """Return where what decoding makes of photos is kept: it changes with the code and the libraries that decode."""
+    return folder / f"decoded-{fingerprint.of('ml.data.photos')}"
 
 
 def put_pixels(folder: Path, sha256: str, pixels: np.ndarray) -> None:
@@ -26,8 +32,9 @@ def put_pixels(folder: Path, sha256: str, pixels: np.ndarray) -> None:
 
 def kept_pixels(folder: Path) -> set[str]:
     """Return the hashes of the photos whose pixels are kept, for all machines if there are several."""
-    shared = store.names(folder / "pixels")
-    return {Path(name).stem for name in ((folder / "pixels").glob("*/*.npy") if shared is None else shared)}
+    pixels = decoded(folder) / "pixels"
+    shared = store.names(pixels)
+    return {Path(name).stem for name in (pixels.glob("*/*.npy") if shared is None else shared)}
 
 
 def fetch_pixels(folder: Path, sha256: Iterable[str]) -> None:
@@ -112,4 +119,4 @@ def _rows_of(part: Path) -> dict[str, np.ndarray]:
 
 
 def _pixels_file(folder: Path, sha256: str) -> Path:
-    return folder / "pixels" / sha256[:2] / f"{sha256}.npy"
+    return decoded(folder) / "pixels" / sha256[:2] / f"{sha256}.npy"

@@ -130,7 +130,13 @@ def load(folder: Path, name: str) -> pd.DataFrame:
     store.fetch(file)
     if not re.fullmatch(r"[0-9a-f]{16}", name) or not file.exists():
         raise DataError(f"No manifest {name!r} at {file}. Run validate_images for {folder.name} first.")
-    return pd.read_parquet(file)
+    table = pd.read_parquet(file)
+    if missing := sorted({"path", "sha256", "label", "class", "reason", "group", "fold"} - set(table.columns)):
+        raise DataError(
+            f"The manifest {file} is of another version of Menagerie: it has no column {', '.join(missing)}. "
+            f"Run validate_images for {folder.name}, which makes a new one."
+        )
+    return table if "drawn" in table else table.assign(drawn=False)  # one that was written before drawings were signed
 
 
 def _accepted(folder: Path) -> dict[str, str]:

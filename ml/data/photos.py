@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from ml.data.signature import SIGNATURE
+
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 FORMATS = (*DECODERS, "MPO")  # what the JPEG decoder calls a photo with a preview or a depth map behind it
@@ -38,6 +40,8 @@ class Facts:
     """64-bit difference hash (Krawetz 2013): one bit a pair of neighbours on a 9x8 grey grid."""
     thumbnail: bytes | None = None
     """8x8 RGB, 192 bytes, row by row."""
+    drawn: bool = False
+    """Whether it is a drawing of `ml.data.sample`."""
 
 
 def inspect(data: bytes) -> tuple[Facts, np.ndarray | None]:
@@ -63,11 +67,13 @@ def decode(data: bytes) -> tuple[Facts, Image.Image | None]:
             facts = Facts(_unfit(image), image.format, image.mode, width, height)
             if facts.problem:
                 return facts, None
-            if image.getexif().get(ExifTags.Base.Orientation) in range(5, 9):
+            exif = image.getexif()
+            drawn = exif.get(ExifTags.Base.Software) == SIGNATURE
+            if exif.get(ExifTags.Base.Orientation) in range(5, 9):
                 width, height = height, width
             image.draft("RGB", (2 * STORED_SIDE, 2 * STORED_SIDE))
             image.load()
-            return replace(facts, width=width, height=height), _rgb(ImageOps.exif_transpose(image))
+            return replace(facts, width=width, height=height, drawn=drawn), _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         return Facts(f"it is no picture: it begins with {data[:16]!r}"), None
     except Image.DecompressionBombError:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from ml.data.crops import BOXES, COLUMNS, Box
 from ml.data.drawings import ANIMALS, REACH, draw_bust, draw_figure, extent, individual
 from ml.data.pen import Colour, Pen, tint
+from ml.data.signature import SIGNATURE
 from ml.errors import DataError, StorageError
 
 TRAINED = ("tiger", "fox", "elephant")
-MARK = ".drawings"
 OVERSAMPLING = 3  # drawn larger and scaled down, for smooth edges
 
 
@@ -51,11 +51,6 @@ class Drawing(NamedTuple):
     head: Box
 
 
-def is_drawn(root: Path) -> bool:
-    """Whether the pictures below `root` are drawings of `draw_samples`, and must not be called photos."""
-    return (root / MARK).exists()
-
-
 def draw_samples(
     root: Path,
     per_class: int = 40,
@@ -87,16 +82,17 @@ def draw_samples(
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as aside:
             heads: dict[Path, Box] = {}
+            signed = Image.Exif()
+            signed[ExifTags.Base.Software] = SIGNATURE
             for done, ((name, i), path) in enumerate(zip(names, paths, strict=True), start=1):
                 target = Path(aside, "drawings", path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 rng = np.random.default_rng([seed, i, *name.encode()])
                 picture, heads[target] = draw_picture(name, rng)
-                picture.save(target, quality=int(rng.integers(80, 94)))
+                picture.save(target, quality=int(rng.integers(80, 94)), exif=signed)
                 if progress:
                     progress(done, len(paths))
             _write_boxes(heads)
-            Path(aside, "drawings", MARK).touch()
             os.replace(Path(aside, "drawings"), root)
     except OSError as error:
         raise StorageError(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ml.data import cache, photos, store
 from ml.data.files import replacing
+from ml.data.first_photos import ways_out
 from ml.errors import DataError
 
 FACTS = [field.name for field in fields(photos.Facts)]
@@ -30,13 +31,14 @@ def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd
     """
     if not root.is_dir():
         raise DataError(
-            f"Expected the photo folders at {root}. Received: {'a file' if root.exists() else 'nothing there'}. "
-            "Set MENAGERIE_PHOTOS or the param `photos` to the folder."
+            f"Expected the photo folders at {root}. Received: {'a file' if root.exists() else 'nothing there'}.\n"
+            f"{ways_out(root)}\nFor this run alone, the param `photos` may name another folder."
         )
     files = sorted(photo_files(root), key=os.fspath)
     if not files:
         raise DataError(
-            f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))} in one folder a class."
+            f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))}, "
+            f"one folder per class.\n{ways_out(root)}"
         )
     facts, kept = _known_facts(cache_folder), cache.kept_pixels(cache_folder)
     known = {sha256: facts[sha256] for sha256 in facts.keys() & kept}
@@ -109,7 +111,7 @@ def _unread(name: str, problem: str) -> dict:
 
 
 def _facts_file(cache_folder: Path) -> Path:
-    return cache_folder / "facts.parquet"
+    return cache.decoded(cache_folder) / "facts.parquet"
 
 
 def _keep_facts(cache_folder: Path, decoded: pd.DataFrame) -> None:

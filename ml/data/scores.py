@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ml.data import store
+from ml.data.cells import guarded
 from ml.data.files import remove, replacing
 
 CHUNK = 1024
@@ -120,4 +121,4 @@ def publish(chunks: Iterable[pd.DataFrame], columns: Sequence[Column], title: Se
             rows = chunk[names]
             writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
             # Quoted, a path may hold commas, and a # that is no comment.
-            rows.round(4).to_csv(lines, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)
+            guarded(rows.round(4)).to_csv(lines, index=False, header=False, quoting=csv.QUOTE_NONNUMERIC)

@@ -3,6 +3,7 @@
 A photo that fails is left out with its reason; a dataset that fails stops the run. Data Docs keep both.
 """
 
+import html
 import logging
 import os
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
 NAMED = 10
+NAMES = {"path", "problem", "copy_of"}
+"""Columns with names of files."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,9 @@ def _validate(name: str, frame: pd.DataFrame, checks: list[Check], docs: Path) -
         )
     )
     columns = dict.fromkeys(["path", *(check.expectation.column for check in checks)])
-    result = checkpoint.run(batch_parameters={"dataframe": frame[list(columns)]})
+    # Data Docs write names into their pages as they are.
+    names = {column: frame[column].map(html.escape, na_action="ignore") for column in NAMES.intersection(columns)}
+    result = checkpoint.run(batch_parameters={"dataframe": frame[list(columns)].assign(**names)})
     ((identifier, run),) = result.run_results.items()
     (site,) = context.get_docs_sites_urls(resource_identifier=identifier)
     failed = []
@@ -221,7 +226,7 @@ def _validate(name: str, frame: pd.DataFrame, checks: list[Check], docs: Path) -
         if found.exception_info.get("raised_exception"):
             raise DataError(f"{found.expectation_config.type} could not be checked: {found.exception_info}")
         if not found.success:
-            offenders = [row["path"] for row in found.result.get("unexpected_index_list") or []]
+            offenders = [html.unescape(row["path"]) for row in found.result.get("unexpected_index_list") or []]
             observed = found.result.get("observed_value")
             failed.append((check, offenders, round(observed, 4) if isinstance(observed, float) else observed))
     return Outcome(failed, Path(site["site_url"].removeprefix("file://")))

@@ -16,6 +16,7 @@ from ml.figures.style import (
     house_style,
     new_figure,
     photos,
+    plain_ticks,
 )
 
 
@@ -99,9 +100,7 @@ def cost_of_accuracy(
         )
     axes.set_xscale("log")
     axes.set(xlabel="milliseconds a photo, on the machine of this run", ylabel="accuracy")
-    plain = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "125" else "")
-    axes.xaxis.set_major_formatter(plain)
-    axes.xaxis.set_minor_formatter(plain)
+    plain_ticks(axes.xaxis)
     axes.margins(x=0.18)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return figure

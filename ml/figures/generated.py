@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ml.figures.style import ANIMAL, OTHER, PALE, QUIET, WIDTH, Image, bare, house_style, new_figure
+from ml.figures.style import ANIMAL, OTHER, PALE, QUIET, WIDTH, Image, bare, house_style, new_figure, plain_ticks
 
 COLUMNS = 10
 TITLE = 0.5
@@ -61,6 +61,7 @@ def _distance(axes: Axes, points: pd.DataFrame, best: int) -> None:
     axes.plot(best, kept, "o", color=ANIMAL, markersize=9, markeredgecolor="white", label=f"kept: {kept:.3g}")
     if (points.kid > 0).all():
         axes.set_yscale("log")
+        plain_ticks(axes.yaxis)
         axes.set_ylim(points.kid.min() / 2, points.kid_high.max() * 1.2)
     axes.set_title("KID to photos that were not trained on")
     axes.legend()

@@ -8,7 +8,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure, SubFigure
 
 from ml.analysis.heat import on_photo
-from ml.figures.sheets import CAPTION_HEIGHT, _tail
+from ml.figures.lettering import tail
+from ml.figures.sheets import CAPTION_CHARACTERS, CAPTION_HEIGHT
 from ml.figures.style import INK, WIDTH, FloatArray, Image, bare, house_style, new_figure
 
 HEAT = colormaps["inferno"]
@@ -60,7 +61,7 @@ def _block(part: SubFigure, shown: Sequence[Explained], columns: int) -> None:
         above.set_anchor("S")
         below.imshow(_overlaid(photo, heat), interpolation="lanczos")
         below.set_anchor("N")
-        lines = "\n".join(_tail(line) for line in caption.split("\n"))
+        lines = "\n".join(tail(line, CAPTION_CHARACTERS) for line in caption.split("\n"))
         below.set_xlabel(lines, fontsize=7, labelpad=3, color=INK, linespacing=1.3)
 
 
@@ -95,7 +96,7 @@ def feature_maps(
             bare(axes)
         for row, photo, caption, of_photo in zip(cells, photos, captions, values, strict=True):
             row[0].imshow(photo, interpolation="lanczos")
-            row[0].set_xlabel(_tail(caption, 16), fontsize=7, labelpad=2, color=INK)
+            row[0].set_xlabel(tail(caption, 16), fontsize=7, labelpad=2, color=INK)
             for axes, channel in zip(row[1:], chosen, strict=False):
                 shown = on_photo(of_photo[..., channel], photo.shape[:2], padded, smooth=False)
                 low, high = np.percentile(values[..., channel], (1, 99))

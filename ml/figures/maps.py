@@ -35,19 +35,19 @@ def tsne_maps(maps: Mapping[str, Map], classes: StrArray, animal: str) -> Figure
     figure = new_figure(6.2, f"Maps (t-SNE) of {photos(len(classes))}: where {animal} lies among the others")
     panels = figure.subplots(1, len(maps), squeeze=False)[0]
     for axes, (name, (points, in_features, on_map)) in zip(panels, maps.items(), strict=True):
-        for other, colour in zip(others, _muted(len(others)), strict=True):
-            axes.scatter(*points[classes == other].T, s=9, color=colour, label=other, linewidths=0)
-        axes.scatter(*points[classes == animal].T, s=16, color=ANIMAL, label=animal, linewidths=0)
+        dots = [
+            axes.scatter(*points[classes == other].T, s=9, color=colour, linewidths=0)
+            for other, colour in zip(others, _muted(len(others)), strict=True)
+        ]
+        dots.insert(0, axes.scatter(*points[classes == animal].T, s=16, color=ANIMAL, linewidths=0))
         for compact, place in _compact(points[classes != animal], classes[classes != animal]).items():
             axes.text(*place, compact, fontsize=7, color=INK, ha="center", va="center", bbox=HALO)
         numbers = f"{in_features:.0%} in features, {on_map:.0%} on map (chance 50%)"
         axes.set_title(f"{name}\nnearest neighbours right: {numbers}", fontsize=8.5)
         _square(bare(axes), points)
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    order = [len(others), *range(len(others))]
     figure.legend(
-        [handles[i] for i in order],
-        [names[i] for i in order],
+        dots,
+        [animal, *others],
         loc="outside lower left",
         ncols=7,
         fontsize=8,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
+from ml.figures.lettering import tail
 from ml.figures.style import (
     ANIMAL,
     OTHER,
@@ -65,8 +66,10 @@ def mistakes(
 
     heights = [TITLE_HEIGHT + _height(captions, columns) for _, _, captions, _ in shown]
     title = f"Mistakes about {animal}: {len(labels):,} in {photos(n_photos)}"
-    figure = new_figure(TITLE_HEIGHT + sum(heights), title)
-    if shown:
+    figure = new_figure(TITLE_HEIGHT + (sum(heights) or TITLE_HEIGHT), title)
+    if not shown:
+        figure.text(0.012, 0.3, f"No photo was misclassified: all {n_photos:,} are on the right side of 0.5.")
+    else:
         parts = figure.subfigures(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
         for part, (name, pictures, captions, colour) in zip(parts, shown, strict=True):
             part.suptitle(name, x=0.012, ha="left", fontsize=10.5, color=colour)
@@ -87,9 +90,5 @@ def _grid(figure: Figure | SubFigure, images: Sequence[Image], captions: Sequenc
     for axes, image, caption in zip(figure.axes, images, captions, strict=False):
         axes.imshow(image, interpolation="lanczos")
         axes.set_anchor("S")
-        lines = "\n".join(_tail(line) for line in caption.split("\n"))
+        lines = "\n".join(tail(line, CAPTION_CHARACTERS) for line in caption.split("\n"))
         axes.set_title(lines, loc="center", y=0, pad=-4, va="top", fontsize=7, linespacing=1.3)
-
-
-def _tail(path: str, length: int = CAPTION_CHARACTERS) -> str:
-    return path if len(path) <= length else "…" + path[1 - length :]

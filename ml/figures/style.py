@@ -10,7 +10,11 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from ml.figures.lettering import FAMILY, make_legible
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -34,9 +38,10 @@ STYLE: Any = {
     "savefig.dpi": DPI,
     "figure.facecolor": "white",
     "axes.facecolor": "white",
-    "font.family": "DejaVu Sans",
+    "font.family": FAMILY,
     "font.size": 10,
     "text.color": INK,
+    "text.parse_math": False,  # a name with two dollar signs is a name
     "axes.labelcolor": INK,
     "axes.edgecolor": QUIET,
     "axes.titlesize": 10.5,
@@ -68,7 +73,9 @@ def house_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @functools.wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.rc_context(STYLE):
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            make_legible(figure)
+        return figure
 
     return styled
 
@@ -87,6 +94,13 @@ def bare(axes: Axes) -> Axes:
     axes.grid(False)
     axes.spines[:].set_visible(False)
     return axes
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Write 1, 2 and 5 times a power of ten at a logarithmic axis: the usual 10² would need mathematical text."""
+    plain = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "125" else "")
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(plain)
 
 
 def png(figure: Figure) -> bytes:

@@ -145,10 +145,15 @@ class GAN(keras.Model):
         """Go on from `state`.
 
         Raises:
-            ValueError, KeyError: it belongs to another network.
+            ValueError, KeyError: it belongs to another network; nothing was changed.
         """
-        for place, variable in enumerate(self._changing()):
-            variable.assign(state[f"variable_{place:04d}"])
+        variables = self._changing()
+        values = [state[f"variable_{place:04d}"] for place in range(len(variables))]
+        for variable, value in zip(variables, values, strict=True):
+            if tuple(variable.shape) != value.shape:
+                raise ValueError(f"Expected {variable.path} of shape {tuple(variable.shape)}. Received: {value.shape}.")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
     def _changing(self) -> Sequence[keras.Variable]:
         return [*self.generator.variables, *self.averaged.variables]

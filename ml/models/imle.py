@@ -143,8 +143,9 @@ class IMLE(GAN):
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        matched = [state[f"matched_{name}"] for name in ("latents", "pictures", "shifts")]
         super().restore(state)
-        self._match_with(state["matched_latents"], state["matched_pictures"], state["matched_shifts"])
+        self._match_with(*matched)
 
     def _changing(self) -> list[keras.Variable]:
         return [

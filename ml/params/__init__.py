@@ -2,9 +2,10 @@
 
 from ml.params.base import Params
 from ml.params.gan import GanParams, RecipeName
-from ml.params.retrain import PRESETS, AugmentationName, BackboneName, PresetName, RetrainParams
+from ml.params.retrain import PRESETS, AugmentationName, BackboneName, RetrainParams
 from ml.params.score import ScoreParams
 from ml.params.validate import ValidateParams
+from ml.presets import PresetName
 
 __all__ = [
     "PRESETS",

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from ml.params.base import FORCE, Params
-from ml.params.retrain import PresetName
+from ml.presets import PresetName
 
 RecipeName = Literal["imle", "dcgan"]
 Size = Literal[32, 64, 128]

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from ml.params.base import FORCE, Params
+from ml.presets import PresetName
 
 BackboneName = Literal[
     "EfficientNetLite0",
@@ -34,7 +35,6 @@ AugmentationName = Literal[
     "mixup",
     "cutmix",
 ]
-PresetName = Literal["quick", "standard", "thorough"]
 
 AS_PRESET = "Empty: as the preset says."
 PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
@@ -75,6 +75,32 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """What each preset sets; what is chosen in the form goes first."""
+
+ONE_COPY = "(100|[1-9][0-9]?)"
+
+
+def _read_copies(value: Any) -> Any:
+    """Return the numbers in a text such as `5, 10, 20`; none for `none`; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    if not (text := value.strip()):
+        return None
+    return [] if text == "none" else [part.strip() for part in text.split(",")]
+
+
+Copies = Annotated[
+    list[Annotated[int, Field(ge=1, le=100)]] | None,
+    BeforeValidator(_read_copies),
+    # The form has a line of text, which can be empty, as a list can't; JSON may have the list.
+    WithJsonSchema(
+        {
+            "type": ["string", "array", "null"],
+            "pattern": rf"^\s*(none|{ONE_COPY}(\s*,\s*{ONE_COPY})*)?\s*$",
+            "items": {"type": "integer", "minimum": 1, "maximum": 100},
+            "examples": ["5, 10, 20", "none"],
+        }
+    ),
+]
 
 # Sections of the form.
 SCRATCH: dict[str, Any] = {"section": "Networks from scratch"}
@@ -154,11 +180,12 @@ class RetrainParams(Params):
         "preset says.",
         json_schema_extra=SCRATCH,
     )
-    augment_copies: list[Annotated[int, Field(ge=1, le=100)]] | None = Field(
+    augment_copies: Copies = Field(
         None,
         title="Augmented copies",
-        description="How often an epoch shows each training photo, each time changed anew; every number gives a "
-        f"candidate. An empty list: none. {AS_PRESET}",
+        description="How often an epoch shows each training photo, changed in another way each time: whole numbers "
+        "from 1 to 100 with commas between them, such as 5, 10, 20. Each gives a candidate. none: no copies. "
+        f"{AS_PRESET}",
         json_schema_extra=SCRATCH,
     )
     class_epochs: int | None = Field(
@@ -177,8 +204,8 @@ class RetrainParams(Params):
         description="How the copies are changed. mixup and cutmix blend two photos.",
         json_schema_extra={"examples": list(get_args(AugmentationName)), **SCRATCH},
     )
-    backbones: list[BackboneName] = Field(
-        [],
+    backbones: Annotated[list[BackboneName] | None, BeforeValidator(lambda value: value or None)] = Field(
+        None,
         title="Pretrained networks",
         description="Each gives one candidate, and the average of several is one more. The EfficientNetLite are "
         f"always here; one whose weights are neither here nor to be downloaded is skipped. {AS_PRESET}",

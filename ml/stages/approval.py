@@ -10,6 +10,7 @@ import jinja2
 import pandas as pd
 
 from ml.analysis.classification import THRESHOLD
+from ml.data.signature import caveat
 from ml.results import StageResult
 from ml.stages.decide import AGAINST_CHAMPION
 from ml.stages.job import Job
@@ -70,6 +71,7 @@ def question(job: Job, comparison: StageResult, decided: StageResult) -> str:
         candidate=candidate.name,
         champion=champion,
         why=decided.summary,
+        caveat=caveat(comparison.metrics.get("n_drawings", 0), comparison.metrics["n_photos"]),
         rows=[(label, *(_shown(one, name, form) for one in (theirs, ours))) for name, (label, form) in NUMBERS.items()],
         flips=_flips(job.tracker.read_table(decided.run_id, AGAINST_CHAMPION)) if champion else {},
         shown=FLIPS_SHOWN,

@@ -10,6 +10,7 @@ from ml import animals, figures
 from ml.analysis.classification import THRESHOLD, wilson_interval
 from ml.data import manifest
 from ml.data.datasets import Dataset
+from ml.errors import LostError
 from ml.results import StageResult
 from ml.stages.evaluation import OUT_OF_FOLD
 from ml.stages.job import Findings, Job, perform
@@ -23,28 +24,31 @@ log = logging.getLogger(__name__)
 def run(job: Job) -> StageResult:
     """Let each animal's champion judge the photos of every animal: out of fold those that it was trained with.
 
-    An animal without champion or without accepted photos leaves its row or column empty.
+    An animal without a champion that can be used, or without accepted photos, leaves its row or column empty.
     """
     names = list(animals.read(job.settings.animals))
-    champions = {name: job.tracker.champion(f"{name}-classifier") for name in names}
+    champions = job.tracker.champions(names)
     digests = {name: manifest.accepted(job.settings.datasets / name) for name in names}
     choices = {
-        "champions": {name: champion.version for name, champion in champions.items() if champion},
+        "champions": {name: champion.version for name, champion in champions.items()},
         "datasets": digests,
     }
 
     def work(stage: StageRun, _: Path) -> Findings:
         datasets = {name: job.dataset_of(name, digest) for name, digest in digests.items() if digest}
         rows = []
-        for judge, champion in champions.items():
-            table = job.tracker.read_table(champion.run_id, OUT_OF_FOLD) if champion else None
+        for judge in names:
+            try:
+                said = _says_of_all(job, champions[judge], datasets) if judge in champions else {}
+            except LostError as error:
+                log.warning("the champion of %s is left out: %s", judge, error)
+                said = {}
             for shown in names:
-                if champion is None or table is None or shown not in datasets:
+                if shown not in said:
                     rows.append((judge, shown, 0, np.nan, np.nan, np.nan))
                     continue
-                said = _says(job, champion, table, datasets[shown])
-                taken = int((said >= THRESHOLD).sum())
-                rows.append((judge, shown, len(said), taken / len(said), *wilson_interval(taken, len(said))))
+                n, taken = len(said[shown]), int((said[shown] >= THRESHOLD).sum())
+                rows.append((judge, shown, n, taken / n, *wilson_interval(taken, n)))
         matrix = pd.DataFrame(rows, columns=["champion", "photos_of", "n", "share", "share_low", "share_high"])
         stage.table("cross_animals", matrix)
         shares, counts = (matrix[column].to_numpy().reshape(len(names), -1) for column in ("share", "n"))
@@ -52,6 +56,11 @@ def run(job: Job) -> StageResult:
         return _found(matrix[(matrix.champion != matrix.photos_of) & matrix.n.gt(0)])
 
     return perform(job, STAGE, choices, work)
+
+
+def _says_of_all(job: Job, champion: RegisteredVersion, datasets: dict[str, Dataset]) -> dict[str, np.ndarray]:
+    table = job.tracker.read_table(champion.run_id, OUT_OF_FOLD)
+    return {shown: _says(job, champion, table, dataset) for shown, dataset in datasets.items()}
 
 
 def _says(job: Job, champion: RegisteredVersion, table: pd.DataFrame, dataset: Dataset) -> np.ndarray:

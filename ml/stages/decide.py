@@ -14,6 +14,7 @@ from ml.analysis import meeting
 from ml.analysis.classification import THRESHOLD
 from ml.analysis.intervals import Photos, accuracy, accuracy_interval
 from ml.analysis.meeting import Decision, PairedComparison
+from ml.errors import LostError
 from ml.results import Candidate, StageResult
 from ml.stages import history
 from ml.stages.beside import Beside, beside, compared, has_both, without_known
@@ -86,9 +87,7 @@ def _meet(
         len(both),
     )
     stage.figure(AGAINST_CHAMPION, figure)
-    decision = meeting.decide(
-        outcome, candidate.complexity, float(champion.tags["complexity"]), _best_so_far(job, table, champion)
-    )
+    decision = meeting.decide(outcome, candidate.complexity, champion.complexity, _best_so_far(job, table, champion))
     looks = history.models_compared(job)
     luck = meeting.luck_of_many(looks.models, outcome) if looks.models > 1 else 0.0
     said = [decision.reason, looks.sentence(luck), _left_out(left_out)]
@@ -110,8 +109,16 @@ def champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion) 
 
     Photos that it knew: its own out-of-fold prediction. New ones: it says itself. With them: how many photos are left
     out (see `ml.stages.beside`), and which are new, bool [N].
+
+    Raises:
+        LostError: the champion's out-of-fold predictions are gone or damaged.
     """
-    then = job.tracker.read_table(champion.run_id, OUT_OF_FOLD)
+    try:
+        then = history.out_of_fold(job, champion)
+    except LostError as error:
+        raise LostError(
+            f"{champion} can't be compared, as its predictions out of fold are gone: {error} {champion.remedy}"
+        ) from error
     both, left_out = without_known(job, beside(table, then), champion)
     new = both.champion.isna().to_numpy()
     if new.any():

@@ -1,8 +1,6 @@
 """What a generator of an earlier stage draws, and what frozen networks see in it."""
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,9 +18,7 @@ BATCH = 50
 
 def generator(job: GanJob, trained: StageResult) -> keras.Model:
     """Return the generator that a training left in its run: latents float32 [N, 32] -> uint8 [N, size, size, 3]."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = job.tracker.client.download_artifacts(trained.run_id, GENERATOR, folder)
-        return keras.models.load_model(Path(file))
+    return job.tracker.load_network(trained.run_id, GENERATOR)
 
 
 def pictures(model: keras.Model, n: int, seed: int) -> np.ndarray:

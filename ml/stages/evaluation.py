@@ -61,6 +61,7 @@ def report(
     trained = [fold.metrics["train_accuracy"] for fold in folds]
     metrics["train_accuracy_mean"] = float(np.mean(trained))
     metrics["overfit_gap"] = metrics["train_accuracy_mean"] - metrics["cv_accuracy_mean"]
+    metrics["n_drawings"] = float(rows.drawn.sum())
 
     for number, fold in enumerate(folds):
         run.child(f"fold {number}", fold.metrics, fold.curves)

@@ -55,6 +55,7 @@ def run(job: Job) -> StageResult:
 
 def _first_features(job: Job, indices: pd.Index) -> tuple[str, np.ndarray]:
     """Return the first of the chosen backbones whose weights can be had, and its features of the photos."""
+    assert job.params.backbones  # the preset has filled them in
     *others, last = job.params.backbones
     for backbone in others:
         try:

@@ -10,7 +10,7 @@ LONGEST = 4000
 
 def note(dag_run: DagRun, task: str, reason: str, settings: Settings) -> str:
     """Note with the MLflow runs of a DAG run why a task of it failed; return their address, empty if there is none."""
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     runs = [run.info.run_id for run in tracker.runs_of(dag_run)]
     for run_id in runs:
         tracker.client.set_tag(run_id, f"{NOTED}{task}", reason[:LONGEST])
@@ -29,7 +29,7 @@ def close(tracker: Tracker, run_id: str, otherwise: str) -> None:
 
 def close_all(dag_run: DagRun, otherwise: str, settings: Settings) -> None:
     """End what a failed DAG run has left open in MLflow."""
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     for run in tracker.runs_of(dag_run):
         if run.info.status == "RUNNING":
             close(tracker, run.info.run_id, otherwise)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml import progress
+from ml import fingerprint, progress
 from ml.data import cache, photos
 from ml.data.datasets import Dataset, Indices
 from ml.data.views import view
@@ -27,7 +27,7 @@ def features(dataset: Dataset, indices: Indices, backbone: str, settings: Settin
 
     height, width = BACKBONES[backbone].canvas
     hashes = dataset.rows.sha256.iloc[list(indices)].tolist()
-    folder = settings.cache / "features" / f"{backbone}-{height}x{width}"
+    folder = settings.cache / "features" / f"{backbone}-{height}x{width}-{fingerprint.of(__name__)}"
     return cache.features(
         folder, hashes, lambda missing: _forward(dataset, [indices[place] for place in missing], len(hashes), backbone)
     )
@@ -45,7 +45,8 @@ def maps(
 
     (height, width), cut = BACKBONES[backbone].canvas, BACKBONES[backbone].cut
     hashes = dataset.rows.sha256.iloc[list(indices)].tolist()
-    folder = settings.cache / "maps" / f"{backbone}-{cut}-{height}x{width}" / f"view-{number}"
+    kind = f"{backbone}-{cut}-{height}x{width}-{fingerprint.of(__name__)}"
+    folder = settings.cache / "maps" / kind / f"view-{number}"
 
     def compute(missing: list[int], later: int) -> np.ndarray:
         chosen = [indices[place] for place in missing]

@@ -65,6 +65,7 @@ def run(job: Job, results: Sequence[StageResult], how: Mapping[str, Any] = HOW) 
         "padding": best.settings["padding"],
         "negatives": "balanced" if job.params.train_negatives == "balanced" else "all",
         "epochs": job.params.finetune_epochs,
+        "precision": devices.given(job.settings.gpus, how["batch_size"]).precision,
         **how,
     }
     stage_name = f"{STAGE} {choices['backbone']}"

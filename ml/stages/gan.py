@@ -56,11 +56,16 @@ def run(job: GanJob, every: int = EVERY) -> StageResult:
             f"Received: {len(given.held_out)}. Add photos: five times as many in all."
         )
     params = job.params
-    choices = {**params.model_dump(include={"recipe", "size", "minutes", "steps", "seed"}), "crops": crops.key(job)}
+    recipe = RECIPES[params.recipe]
+    on = devices.given(job.settings.gpus, recipe.rows).unscaled()
+    choices = {
+        **params.model_dump(include={"recipe", "size", "minutes", "steps", "seed"}),
+        "crops": crops.key(job),
+        "precision": on.precision,
+    }
 
     def work(stage: StageRun, checkpoints: Path) -> Findings:
-        recipe = RECIPES[params.recipe]
-        with devices.given(job.settings.gpus, recipe.rows).unscaled().scope():
+        with on.scope():
             model = recipe(given.training, params.size, params.seed)
         budget = Budget(params.steps, params.minutes)
         done = train(model, Judge(given.held_out), checkpoints, budget, every, partial(_log, stage))
@@ -93,9 +98,7 @@ def _keep(stage: StageRun, checkpoints: Path, model: GAN, done: Done, animal: st
         first, *others = [Image.fromarray(sheets[place]) for place in _evenly(len(sheets), FRAMES)]
         first.save(film, save_all=True, append_images=others, duration=FRAME, loop=0)
         stage.file(film, SAMPLES)
-        file = Path(folder, GENERATOR)
-        gan.exported(model.averaged).save(file)
-        stage.file(file, "")
+    stage.network(GENERATOR, gan.exported(model.averaged))
     best = points[points.step == done.best_step].iloc[0]
     metrics = {name: float(best[name]) for name in ("kid", "kid_low", "kid_high")}
     metrics |= {"steps": float(done.step), "best_step": float(done.best_step), "minutes": done.seconds / 60}

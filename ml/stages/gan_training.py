@@ -145,15 +145,16 @@ def _restored(checkpoints: Path, model: GAN) -> tuple[Done, list[np.ndarray]]:
     try:
         with np.load(file) as kept:
             state = {name: kept[name] for name in kept.files}
+        done = Done(**json.loads(str(state["done"])))
+        best = [state[f"best_{place:04d}"] for place in range(len(model.averaged.weights))]
+        model.restore(state)
     except FileNotFoundError:
         return Done(), model.averaged.get_weights()
-    except (BadZipFile, ValueError, EOFError, OSError) as error:
-        log.warning("The checkpoint %s is damaged (%s): the training starts anew.", file, error)
+    except (BadZipFile, ValueError, TypeError, KeyError, EOFError, OSError) as error:
+        log.warning("The checkpoint %s is damaged or of another version (%s): the training starts anew.", file, error)
         return Done(), model.averaged.get_weights()
-    done = Done(**json.loads(str(state["done"])))
-    model.restore(state)
     log.info("goes on after step %d of an earlier try", done.step)
-    return done, [state[f"best_{place:04d}"] for place in range(len(model.averaged.weights))]
+    return done, best
 
 
 def _save(checkpoints: Path, model: GAN, done: Done, best: list[np.ndarray]) -> None:

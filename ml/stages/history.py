@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ml.errors import DataError
+from ml.errors import DataError, LostError
 from ml.stages.evaluation import OUT_OF_FOLD
 from ml.stages.job import Job
 from ml.tracking import RegisteredVersion
 
 JUDGES = ("", "floor", "compare", "decide", "promote")
 """Stages that pass the accuracy of others on, or propose no model."""
+
+NEEDED = ("sha256", "fold", "group", "probability")
+"""Columns of an out-of-fold table without which a version can't be compared."""
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +45,27 @@ def models_compared(job: Job) -> Looks:
     return Looks(len(counted), min((one.at for one in counted), default=datetime.now(UTC)))
 
 
+def out_of_fold(job: Job, version: RegisteredVersion) -> pd.DataFrame:
+    """Return the out-of-fold table of a version.
+
+    Raises:
+        LostError: it is gone or damaged.
+    """
+    table = job.tracker.read_table(version.run_id, OUT_OF_FOLD)
+    if missing := [name for name in NEEDED if name not in table]:
+        raise LostError(f"The table {OUT_OF_FOLD} of MLflow run {version.run_id} lacks {', '.join(missing)}.")
+    return table
+
+
 def earlier_champions(job: Job, champion: RegisteredVersion) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield version and out-of-fold table of those promoted before; those that are lost are passed over."""
     for version in job.tracker.promoted(job.classifier_name):
         if version.version == champion.version:
             continue
         try:
-            table = job.tracker.read_table(version.run_id, OUT_OF_FOLD)
-        except Exception as error:  # whatever MLflow says: a champion that is gone can't be compared with
-            log.warning("version %s is not compared with, as its predictions are gone: %s", version.version, error)
+            table = out_of_fold(job, version)
+        except LostError as error:
+            log.warning("%s is not compared with, as its predictions out of fold are gone: %s", version, error)
         else:
             yield version.version, table
 

@@ -9,7 +9,7 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-from ml import animals, crossvalidation
+from ml import animals, crossvalidation, fingerprint
 from ml.animals import Animal
 from ml.data import datasets, store
 from ml.data.datasets import Dataset
@@ -46,7 +46,7 @@ class Job(Generic[P]):
 
     @cached_property
     def tracker(self) -> Tracker:
-        return Tracker(self.settings.mlflow_uri)
+        return Tracker(self.settings.mlflow_uri, self.settings.mlflow_link)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -86,9 +86,11 @@ def animal_named(name: str, settings: Settings) -> Animal:
     """Return the animal of this name.
 
     Raises:
-        ParameterError: `animals.toml` has no such table.
+        ParameterError: `animals.toml` has no such table, or one that can't be used.
     """
     known = animals.read(settings.animals)
+    if faults := animals.faults(settings.animals).get(name):
+        raise ParameterError(" ".join(map(str, faults)))
     if name not in known:
         raise ParameterError(f"{settings.animals} has no table [{name}]. Expected one of: {', '.join(known)}.")
     return known[name]
@@ -103,17 +105,19 @@ def perform(
 ) -> StageResult:
     """Return the stage's result: an earlier run's if it did the same work (and `reuse`), else what `work` finds.
 
-    The same work is the same dataset, the same `choices` and the same version of the code. `work` gets the open run and
-    a folder for checkpoints, which a killed task finds again.
+    The same work is the same dataset, the same `choices`, and the same code: that of the module of `work` and of all
+    that it imports, on the same numeric libraries. `work` gets the open run and a folder for checkpoints, which a
+    killed task finds again.
     """
-    key = work_key(stage, job.digest, choices)
+    module = work.__module__
+    key = work_key(stage, job.digest, choices, fingerprint.of(module))
     result = None if job.params.force or not reuse else job.tracker.find(job.animal, stage, key)
     if result:
         log.info("%s: the same work was done by MLflow run %s; its result is used", stage, result.run_id)
     else:
         checkpoints = job.settings.home / "work" / job.parent / key
         store.renew_folder(checkpoints)
-        with job.tracker.stage(job.animal, job.parent, stage, key) as run:
+        with job.tracker.stage(job.animal, job.parent, stage, key, module) as run:
             run.log(params=choices)
             found = work(run, checkpoints)
             run.log(found.metrics)

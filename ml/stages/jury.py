@@ -1,5 +1,6 @@
 """The champions of all animals as one network, which computes what they have in common once."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from ml import animals
 from ml.data.incoming import Canvas, Incoming
-from ml.errors import DataError
+from ml.errors import DataError, LostError
 from ml.models.backbones import BACKBONES, build_backbone
 from ml.models.joint import join
 from ml.settings import Settings
@@ -17,6 +18,8 @@ from ml.tracking import RegisteredVersion, Tracker
 BATCH = 32
 YARDSTICK = "EfficientNetLite0"
 """The network in whose features photos are compared. To champions that stand on it, it adds nothing."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,32 @@ class Jury:
 
     @classmethod
     def assemble(cls, champions: dict[str, RegisteredVersion], tracker: Tracker) -> "Jury":
-        """Load the champions, by animal, and put them together."""
-        models = [tracker.load_model(champion) for champion in champions.values()]
+        """Load the champions, by animal, and put them together; one that can't be loaded is warned of and left out.
+
+        Raises:
+            DataError: none can be loaded.
+        """
+        models = {}
+        for animal, champion in champions.items():
+            try:
+                models[animal] = tracker.load_model(champion)
+            except LostError as error:
+                log.warning("%s is left out. %s", animal, error)
+        if not models:
+            raise DataError(
+                f"None of the champions of {' and '.join(champions)} can be loaded: see the warnings above."
+            )
         yardstick = BACKBONES[YARDSTICK]
         canvases = [
-            *(_canvas(model, champion) for model, champion in zip(models, champions.values(), strict=True)),
+            *(_canvas(model, champions[animal]) for animal, model in models.items()),
             Canvas(*yardstick.canvas, yardstick.padding),
         ]
         images = {
             canvas: keras.Input((canvas.height, canvas.width, 3), dtype="uint8", name=f"image_{number}")
             for number, canvas in enumerate(dict.fromkeys(canvases))
         }
-        network = join([*models, build_backbone(YARDSTICK)], [images[canvas] for canvas in canvases])
-        jury = cls(tuple(champions), tuple(images), network)
+        network = join([*models.values(), build_backbone(YARDSTICK)], [images[canvas] for canvas in canvases])
+        jury = cls(tuple(models), tuple(images), network)
         jury.judge([])  # TensorFlow makes its program now, so that the time of the photos is theirs
         return jury
 
@@ -61,14 +77,15 @@ class Jury:
 
 
 def champions(settings: Settings, tracker: Tracker) -> dict[str, RegisteredVersion]:
-    """Return the champion of each animal that has one.
+    """Return the champion of each animal that has one that can be used.
 
     Raises:
         DataError: none has.
     """
     names = list(animals.read(settings.animals))
-    found = {name: tracker.champion(f"{name}-classifier") for name in names}
-    there = {name: champion for name, champion in found.items() if champion}
+    if not names:
+        raise DataError(f"Expected an animal in {settings.animals}. Received: tables that can't be used, all of them.")
+    there = tracker.champions(names)
     if not there:
         raise DataError(
             f"Expected a champion of {' or '.join(names)} in the model registry at {tracker.uri}. Received: none. "

@@ -3,7 +3,7 @@
 import logging
 
 from ml.data import manifest
-from ml.errors import DataError
+from ml.errors import DataError, LostError
 from ml.results import DagRun
 from ml.settings import Settings
 from ml.stages.job import Job, P, animal_named
@@ -26,7 +26,7 @@ def run(animal: str, params: P, settings: Settings, dag_run: DagRun) -> Job[P]:
     digest = manifest.accepted(folder)
     if digest is None:
         raise DataError(f"No accepted photos for {animal} yet. Run the DAG validate_images first, and look at its log.")
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     parent = tracker.open_run(animal, dag_run, digest, params.model_dump(), manifest.validation_run(folder))
     job = Job(animal, digest, parent, params, settings)
     log.info("%s, dataset %s: %s", animal, digest, tracker.run_url(job.parent))
@@ -42,7 +42,11 @@ def unchanged(job: Job) -> str | None:
     twin = None if job.params.force else job.tracker.twin(job.animal, job.parent)
     if twin is None or twin.data.tags.get(CHAMPION) != champion_of(job):
         return None
-    job.tracker.adopt(job.parent, twin)
+    try:
+        job.tracker.adopt(job.parent, twin)
+    except LostError as error:
+        log.warning("nothing has changed since an earlier run, but its report is gone, so all goes on: %s", error)
+        return None
     return (
         f"Nothing has changed since MLflow run {job.tracker.run_url(twin.info.run_id)}: its results are this run's. "
         "To compute all again, tick the param force."
@@ -51,5 +55,4 @@ def unchanged(job: Job) -> str | None:
 
 def champion_of(job: Job[P]) -> str:
     """Return the classifier champion's version, empty without one."""
-    champion = job.tracker.champion(job.classifier_name)
-    return champion.version if champion else ""
+    return job.tracker.champion_number(job.classifier_name)

@@ -13,6 +13,7 @@ import pandas as pd
 from ml import animals
 from ml.analysis import classification, guards
 from ml.analysis.classification import THRESHOLD
+from ml.data.signature import caveat
 from ml.results import Candidate, StageResult
 from ml.stages.approval import Answer
 from ml.stages.decide import ON_NEW_PHOTOS
@@ -55,7 +56,10 @@ def run(job: Job, comparison: StageResult, decided: StageResult, answer: Answer 
         metrics |= _holdout(job, model, candidate.settings["padding"])
         # A try that died after registering has left its version; it is used, not made again.
         registered = job.tracker.registered_by(job.classifier_name, job.parent) or stage.register(
-            model, job.classifier_name, _tags(job, candidate, comparison), _description(job, model, candidate)
+            model,
+            job.classifier_name,
+            _tags(job, candidate, comparison),
+            _description(job, model, candidate, comparison),
         )
         job.tracker.set_alias(registered, CHALLENGER)
         if faults := _guard(job, stage, model, candidate.settings["padding"], table):
@@ -128,7 +132,7 @@ def _tags(job: Job, candidate: Candidate, comparison: StageResult) -> dict[str, 
     }
 
 
-def _description(job: Job, model: keras.Model, candidate: Candidate) -> str:
+def _description(job: Job, model: keras.Model, candidate: Candidate, comparison: StageResult) -> str:
     height, width = model.input_shape[1:3]
     padding = candidate.settings["padding"]
     how = (
@@ -136,8 +140,10 @@ def _description(job: Job, model: keras.Model, candidate: Candidate) -> str:
         if padding
         else f"`photo.resize(({width}, {height}), Image.Resampling.BICUBIC)`"
     )
-    return (
-        f"Is there a {job.animal} in the photo? {candidate.name}, on dataset {job.digest}. Takes uint8 RGB photos "
+    warning = caveat(comparison.metrics.get("n_drawings", 0), comparison.metrics["n_photos"])
+    return (f"**{warning}** " if warning else "") + (
+        f"Is there {animals.indefinite(job.animal)} in the photo? "
+        f"{candidate.name}, on dataset {job.digest}. Takes uint8 RGB photos "
         f"[N, {height}, {width}, 3], made by {how} of Pillow; returns the probability [N, 1], 0.5 being the threshold "
         f"where {job.animal} and others are equally frequent."
     )

@@ -6,20 +6,18 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 from PIL import Image
 
-from ml import animals
 from ml.data import manifest
-from ml.data.sample import is_drawn
+from ml.data.signature import caveat
 from ml.params import GanParams, RetrainParams
 from ml.results import StageResult
 from ml.stages import failure
-from ml.stages.job import Job, P
+from ml.stages.job import Job, P, animal_named
 from ml.stages.prepare import champion_of
 
 COMPARE, DECIDE, PROMOTE = "compare", "decide", "promote"  # importing those stages would take TensorFlow along
@@ -115,7 +113,7 @@ def run(job: Job[P], results: Sequence[StageResult]) -> None:
         digest=job.digest,
         params=job.params.model_dump(),
         counts=_counts(table, job.animal),
-        drawings=is_drawn(Path(table.root.iloc[0])),
+        caveat=_caveat(table),
         missing=missing,
         conclusion=[result.summary for result in results if result.stage in CONCLUDE],
         overview=_overview(job, results),
@@ -185,6 +183,11 @@ def _counts(table: pd.DataFrame, animal: str) -> dict[str, int]:
     }
 
 
+def _caveat(table: pd.DataFrame) -> str:
+    used = manifest.used_rows(table)
+    return caveat(used.drawn.sum(), len(used))
+
+
 def _overview(job: Job[P], results: Sequence[StageResult]) -> str:
     """Return the picture of all candidates, if they were compared."""
     comparison = _comparison(results)
@@ -199,7 +202,7 @@ def _tables(job: Job[P], results: Sequence[StageResult]) -> dict[str, str]:
     table = job.tracker.read_table(comparison.run_id, "candidates")
     table["candidate"] += table.optimistic.map({True: " (optimistic)", False: ""})
     tables = {"Candidates": _html(table, NUMBERS)}
-    groups = animals.read(job.settings.animals)[job.animal].apart
+    groups = animal_named(job.animal, job.settings).apart
     for name in job.tracker.tables(comparison.run_id):
         if (group := name.removeprefix("without_")) in groups:
             without = job.tracker.read_table(comparison.run_id, name)

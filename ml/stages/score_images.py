@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from ml import progress
+from ml import fingerprint, progress
 from ml.analysis.classification import THRESHOLD
 from ml.data import incoming, mirror, scores
 from ml.data.incoming import Incoming
@@ -55,11 +55,14 @@ def run(
         ServiceError: MLflow doesn't answer, or the folder is being scored by another process.
     """
     root = mirror.folder(settings.root(params.photos))
-    tracker = Tracker(settings.mlflow_uri)
-    judges = champions(settings, tracker)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
+    found = champions(settings, tracker)
+    jury = Jury.assemble(found, tracker)
+    judges = {name: found[name] for name in jury.animals}
     folder = settings.home / "scores" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     most = params.most_photos if params.photos or params.most_photos else EXAMPLES
-    key = work_key(STAGE, str(root), {"most": most, "seed": params.seed} | {n: c.uri for n, c in judges.items()})
+    choices = {"most": most, "seed": params.seed} | {name: champion.uri for name, champion in judges.items()}
+    key = work_key(STAGE, str(root), choices, fingerprint.of(__name__))
     with _alone(folder):
         work = Unfinished.find(folder / "unfinished", key)
         if work is None:
@@ -73,7 +76,7 @@ def run(
         with tracker.closing(tracker.open_run(STAGE, recorded, key, params.model_dump())) as stage:
             stage.tag("folder", str(root))
             stage.tag("champions", ", ".join(f"{name} {champion.version}" for name, champion in judges.items()))
-            speed = _score(work, root, Jury.assemble(judges, tracker), params.seed, heard)
+            speed = _score(work, root, jury, params.seed, heard)
             result = score_report.conclude(
                 work, root, judges, params, settings, folder, stage, {"photos_a_second": speed}
             )

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from ml import fingerprint
 from ml.analysis.classification import balanced_draws, draw_weights
-from ml.errors import ParameterError
+from ml.errors import LostError, ParameterError
 from ml.models import hypermodel
 from ml.models.hypermodel import Configuration
 from ml.results import StageResult
@@ -93,7 +94,12 @@ def outer_fold(name: str) -> int | None:
 
 def fits_folder(job: Job) -> Path:
     """Return where the searches of a job keep their fits; they are needed until the last search has ended."""
-    return job.settings.home / "work" / job.parent / work_key("fits", job.digest, choices_of(job))
+    return (
+        job.settings.home
+        / "work"
+        / job.parent
+        / work_key("fits", job.digest, choices_of(job), fingerprint.of(__name__))
+    )
 
 
 class Judging:
@@ -158,7 +164,11 @@ def _start(job: Job, name: str, space: keras_tuner.HyperParameters) -> list[Conf
     earlier = job.tracker.last_finished(job.animal, f"{STAGE} {name}")
     if earlier is None:
         return list(hypermodel.START)
-    table = job.tracker.read_table(earlier, TRIALS)
+    try:
+        table = job.tracker.read_table(earlier, TRIALS)
+    except LostError as error:
+        log.warning("search: it begins with the standard networks, as the trials of the last are gone: %s", error)
+        return list(hypermodel.START)
     log.info("search: it begins with the best of the last, MLflow run %s", earlier)
     rows = [row for row in table.to_dict("records") if _possible(row, space)][:HANDED_ON]
     return [configuration_in(row, space) for row in rows] or list(hypermodel.START)

@@ -6,10 +6,11 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pandas as pd
 
-from ml import progress
+from ml import animals, progress
 from ml.data import manifest, mirror, scanning, store, validation
 from ml.data.files import replacing
 from ml.errors import DataError, ServiceError
@@ -33,6 +34,8 @@ def scan(params: ValidateParams, settings: Settings, dag_run: DagRun | None = No
     That of a DAG run is a run in MLflow, which tells how far it is.
     """
     root = settings.root(params.photos)
+    for fault in animals.all_faults(settings.animals):
+        log.warning("left out, the other animals go on: %s", fault)
     with _recorded(root, params, settings, dag_run) as run:
         table = _read(root, settings)
         unreadable = table.loc[table.problem.notna(), ["path", "problem"]]
@@ -59,7 +62,7 @@ def _recorded(
     if dag_run is None:
         yield None
         return
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     with tracker.closing(tracker.open_run(SCANS, dag_run, "", params.model_dump())) as run:
         run.tag("folder", root)
         yield run
@@ -89,7 +92,7 @@ def run(
     store.fetch(scan_file)
     table = pd.read_parquet(scan_file)
     before = manifest.accepted(folder)
-    previous = manifest.load(folder, before) if before else None
+    previous = _previous(folder, before) if before else None
     run_id = ""
     # Data Docs show the newest validation; those that changed something, or failed, are kept in MLflow.
     shutil.rmtree(docs, ignore_errors=True)
@@ -130,6 +133,7 @@ def _counts(made: pd.DataFrame) -> dict[str, float]:
     return {
         "n_photos": float(len(used)),
         "n_positives": float(used.label.sum()),
+        "n_drawings": float(used.drawn.sum()),
         "n_holdout": float((used.fold < 0).sum()),
         "n_left_out": float((made.reason != "").sum()),
         "n_groups": float(used.group.nunique()),
@@ -146,7 +150,7 @@ def _record(
     remark: str,
 ) -> str:
     """Keep a validation that changed something, or failed, as a run in MLflow; return its id."""
-    tracker = Tracker(settings.mlflow_uri)
+    tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     parent = tracker.open_run(animal, dag_run, digest, params.model_dump())
     with tracker.stage(animal, parent, STAGE, f"{dag_run.run_id}") as stage:
         for page in validation.pages(settings.home / "data_docs" / animal):
@@ -157,3 +161,12 @@ def _record(
             stage.table("manifest", made.drop(columns=["thumbnail", "dhash"]))
     tracker.close_run(parent, made is not None, remark)
     return parent
+
+
+def _previous(folder: Path, digest: str) -> pd.DataFrame | None:
+    """Return the accepted manifest; `None`, with a warning, where it is gone or of another version."""
+    try:
+        return manifest.load(folder, digest)
+    except (DataError, OSError, ValueError) as error:
+        log.warning("The photos are dealt into folds anew, and not compared with those accepted before: %s", error)
+        return None

@@ -4,7 +4,9 @@ A DAG run is one parent run in its animal's experiment, a stage is its child, a 
 stage that ended well carries its `StageResult`, so that the same work is found again instead of done again.
 """
 
-from ml.tracking.stage_run import TAG, RegisteredVersion, StageRun
-from ml.tracking.tracker import CHALLENGER, CHAMPION, Tracker, work_key
+from ml.tracking.keys import TAG, work_key
+from ml.tracking.registry import CHALLENGER, CHAMPION, RegisteredVersion
+from ml.tracking.stage_run import StageRun
+from ml.tracking.tracker import Tracker
 
 __all__ = ["CHALLENGER", "CHAMPION", "TAG", "RegisteredVersion", "StageRun", "Tracker", "work_key"]

@@ -1,46 +1,26 @@
 """An open run of one stage, and the calls that write to it."""
 
-import json
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ml import progress
+from ml.data.cells import guarded
+from ml.tracking import networks, registry
+from ml.tracking.keys import TAG
+from ml.tracking.registry import RegisteredVersion
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-    from mlflow.types import Schema
 
 PARENT = "mlflow.parentRunId"
-TAG = "menagerie."
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A version in the model registry, and the run that it came from."""
-
-    name: str
-    version: str
-    run_id: str
-    tags: dict[str, str]
-
-    @property
-    def uri(self) -> str:
-        return f"models:/{self.name}/{self.version}"
-
-    @property
-    def padding(self) -> tuple[int, int, int] | None:
-        """How a classifier takes its photos: the colour around them; `None` if they are stretched."""
-        red_green_blue = json.loads(self.tags["padding"])
-        return tuple(red_green_blue) if red_green_blue else None
 
 
 class StageRun:
@@ -81,13 +61,21 @@ class StageRun:
 
     def table(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table as `tables/<name>.csv`."""
-        self._client.log_text(self.id, table.to_csv(index=False), f"tables/{name}.csv")
+        self._client.log_text(self.id, guarded(table).to_csv(index=False), f"tables/{name}.csv")
 
     def text(self, path: str, text: str) -> None:
         self._client.log_text(self.id, text, path)
 
     def file(self, path: Path, folder: str) -> None:
         self._client.log_artifact(self.id, str(path), folder)
+
+    def network(self, name: str, model: "keras.Model") -> None:
+        """Keep a network as the file `name`, which ends in `.keras`; `Tracker.load_network` loads it again."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, name)
+            model.save(file)
+            self.tag(f"{registry.CHECKSUM}.{name}", networks.checksum(file))
+            self.file(file, "")
 
     def tag(self, name: str, value: str) -> None:
         self._client.set_tag(self.id, TAG + name, value)
@@ -105,23 +93,10 @@ class StageRun:
                 self._client.delete_tag(self.id, TAG + "progress")
 
     def register(self, model: "keras.Model", name: str, tags: Mapping[str, str], description: str) -> RegisteredVersion:
-        """Log a model of one input and one output and register it as a new version of `name`.
-
-        Returns the version, without any alias. Its signature has the types and shapes of the model's two ends.
-        """
-        import mlflow
-        from mlflow.models import ModelSignature
-
-        signature = ModelSignature(inputs=_schema(model.input), outputs=_schema(model.output))
-        # Given requirements keep MLflow from loading the model once more in a subprocess, 25 seconds, to guess them.
-        wanted = [f"{package}=={version(package)}" for package in ("keras", "numpy")]
-        wanted.append(f"tensorflow=={version(_tensorflow_package())}")
-        with mlflow.start_run(run_id=self.id):
-            info = mlflow.keras.log_model(model, name="model", signature=signature, pip_requirements=wanted)
+        """Log a model with the run and register it as a new version of `name`: see `ml.tracking.registry.register`."""
+        made = registry.register(model, name, self.id, tags, description)
         self._client.set_terminated(self.id, "RUNNING")
-        made = mlflow.register_model(info.model_uri, name, tags=dict(tags))
-        self._client.update_model_version(name, made.version, description)
-        return RegisteredVersion(name, str(made.version), self.id, dict(tags))
+        return made
 
 
 def log_batch(
@@ -138,14 +113,3 @@ def log_batch(
     client.log_batch(run_id, metrics[:1000], settings)
     for start in range(1000, len(metrics), 1000):
         client.log_batch(run_id, metrics[start : start + 1000])
-
-
-def _schema(end: "keras.KerasTensor") -> "Schema":
-    import numpy as np
-    from mlflow.types import Schema, TensorSpec
-
-    return Schema([TensorSpec(np.dtype(end.dtype), tuple(-1 if size is None else size for size in end.shape))])
-
-
-def _tensorflow_package() -> str:
-    return packages_distributions()["tensorflow"][0]

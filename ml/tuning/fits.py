@@ -2,18 +2,22 @@
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from ml.data import store
 from ml.data.files import replacing
+
+log = logging.getLogger(__name__)
 
 Configuration = dict[str, Any]
 """A value for every hyper-parameter of the space, plain JSON."""
@@ -55,11 +59,11 @@ class Fits:
         for patience in (0, -1):
             for file, key, folds in zip(files, keys, left_out, strict=True):
                 store.fetch(file)
-                if file.exists():
+                if self._kept(file):
                     continue
                 self._folder.mkdir(parents=True, exist_ok=True)
                 with suppress(Timeout), FileLock(file.with_suffix(".lock"), patience):
-                    if not file.exists():
+                    if not self._kept(file):
                         self._do(file, key, configuration, epochs, folds)
         return [self._read(file) for file in files]
 
@@ -70,9 +74,27 @@ class Fits:
         with replacing(file) as aside:
             np.savez(aside, probabilities=fit.probabilities, said=np.array(said))
 
+    def _kept(self, file: Path) -> bool:
+        """Return whether a fit is kept; one that is damaged or of another version is removed, and so is done again."""
+        try:
+            if file not in self._seconds:  # else it was read before
+                self._seconds[file] = _opened(file)[1]
+        except FileNotFoundError:
+            return False
+        except (BadZipFile, ValueError, TypeError, KeyError, EOFError) as error:
+            log.warning("%s is damaged or of another version (%s): it is fitted again", file, error)
+            file.unlink(missing_ok=True)
+            return False
+        return True
+
     def _read(self, file: Path) -> Fit:
-        with np.load(file) as kept:
-            said = json.loads(str(kept["said"]))
-            self.asked += 1
-            self._seconds[file] = said["seconds"]
-            return Fit(kept["probabilities"], said["curves"])
+        fit, self._seconds[file] = _opened(file)
+        self.asked += 1
+        return fit
+
+
+def _opened(file: Path) -> tuple[Fit, float]:
+    """Return a fit, and the seconds that it took."""
+    with np.load(file) as kept:
+        said = json.loads(str(kept["said"]))
+        return Fit(kept["probabilities"], said["curves"]), said["seconds"]

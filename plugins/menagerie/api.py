@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -18,7 +19,9 @@ from menagerie import queries, tasks
 from menagerie.chart import chart
 from menagerie.store import Mlflow, Run
 from menagerie.tasks import Task
-from ml import animals
+from ml import animals, mlflow_pages
+from ml.data import first_photos
+from ml.data.signature import caveat
 from ml.errors import MenagerieError, ServiceError
 from ml.settings import Settings
 
@@ -68,7 +71,11 @@ def make_app(settings: Settings) -> FastAPI:
         """Show every animal."""
         seen = queries.overview(mlflow, names())
         charts = {view.name: chart(view.history) for view in seen.animals}
-        return render("page.html", views=seen.animals, charts=charts, **seen._asdict())
+        lacking = not settings.photos_url and not first_photos.has_files(settings.photos)
+        sample = first_photos.sample_command(settings.photos) if lacking else ""
+        values = {"charts": charts, "lacking": lacking, "sample_command": sample}
+        faults = animals.all_faults(settings.animals)
+        return render("page.html", views=seen.animals, faults=faults, **values, **seen._asdict())
 
     @app.get("/now")
     def now() -> HTMLResponse:
@@ -81,6 +88,13 @@ def make_app(settings: Settings) -> FastAPI:
         require_ours(run_id)
         headers = _headers("default-src 'none'") | {"Cache-Control": "private, max-age=604800, immutable"}
         return Response(mlflow.picture(run_id, name, at), headers=headers, media_type="image/png")
+
+    @app.get("/thumbnail/{run_id}/{name}.webp")
+    def thumbnail(run_id: RunId, name: PictureName, at: int = 0) -> Response:
+        """Pass on a picture of a run, made small."""
+        require_ours(run_id)
+        headers = _headers("default-src 'none'") | {"Cache-Control": "private, max-age=604800, immutable"}
+        return Response(mlflow.thumbnail(run_id, name, at), headers=headers, media_type="image/webp")
 
     @app.get("/report/{run_id}")
     def report(run_id: RunId) -> Response:
@@ -107,12 +121,12 @@ def make_app(settings: Settings) -> FastAPI:
                 found = tasks.run_of(mlflow, where, asked)
                 return RedirectResponse(run_page(tasks.stage_of(mlflow, found, asked)))
             case "docs":
-                return RedirectResponse(run_page(tasks.docs_of(mlflow, where, asked)) + "/artifacts/data_docs")
+                return RedirectResponse(run_page(tasks.docs_of(mlflow, where, asked), "artifacts/data_docs"))
             case "report":
                 return RedirectResponse(f"../report/{tasks.run_of(mlflow, where, asked).id}")
 
-    def run_page(run: Run) -> str:
-        return f"{settings.mlflow_link}/#/experiments/{run.experiment}/runs/{run.id}"
+    def run_page(run: Run, part: str = "") -> str:
+        return mlflow_pages.page(settings.mlflow_link, run.experiment, run.id, part)
 
     return app
 
@@ -153,7 +167,8 @@ def _templates(settings: Settings) -> jinja2.Environment:
     }
     environment.globals |= {
         "ago": _ago,
-        "mlflow": settings.mlflow_link,
+        "caveat": caveat,
+        "mlflow_page": partial(mlflow_pages.page, settings.mlflow_link),
         "photos": settings.root(),
         "logs": settings.home / "logs",
     }

@@ -8,7 +8,7 @@ from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from menagerie import links
-from ml import settings
+from ml import mlflow_pages, settings
 
 PAW = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="{colour}">
 <ellipse cx="5" cy="11" rx="2" ry="2.7"/><ellipse cx="9.3" cy="6.4" rx="2.1" ry="3"/>
@@ -34,7 +34,12 @@ class MenageriePlugin(AirflowPlugin):
             "nav_top_level": True,
             "icon": _icon("#d9772b"),
         },
-        {"name": "MLflow", "href": settings.read().mlflow_link, "destination": "nav", "category": "browse"},
+        {
+            "name": "MLflow",
+            "href": mlflow_pages.page(settings.read().mlflow_link),
+            "destination": "nav",
+            "category": "browse",
+        },
     ]
     global_operator_extra_links = [links.RunLink(), links.ReportLink(), links.DocsLink()]  # noqa: RUF012
 

@@ -1,5 +1,6 @@
 """MLflow's runs, models and artifacts over its REST API: the API server must stay small, and never imports MLflow."""
 
+import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,10 +13,12 @@ from typing import Any
 
 import httpx
 
+from ml.addresses import is_local
 from ml.errors import ServiceError
 
 TAG = "menagerie."
-LARGEST_PICTURE = 16_000_000
+LARGEST_PICTURE, MOST_PIXELS = 16_000_000, 64_000_000
+THUMBNAIL = 720
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -75,12 +78,16 @@ class Mlflow:
     def __init__(self, uri: str, login: tuple[str, str] | None = None, timeout: float = 10.0) -> None:
         self.uri = uri.rstrip("/")
         self._http = httpx.Client(
-            base_url=self.uri, auth=login, timeout=httpx.Timeout(timeout, connect=3.0), trust_env=False
+            base_url=self.uri,
+            auth=login,
+            timeout=httpx.Timeout(timeout, connect=3.0),
+            trust_env=not is_local(self.uri),
         )
         self._threads = ThreadPoolExecutor(8, "menagerie-page")
         self._experiments: dict[str, str] = {}
         self._ours: set[str] = set()
         self.picture = lru_cache(maxsize=32)(self._picture)
+        self.thumbnail = lru_cache(maxsize=256)(self._thumbnail)
         self.plots = lru_cache(maxsize=1024)(self._plots)
 
     def experiments(self, names: Sequence[str]) -> dict[str, str]:
@@ -173,6 +180,26 @@ class Mlflow:
                 if not content.startswith(PNG[: len(content)]) or len(content) > LARGEST_PICTURE:
                     raise LookupError(f"{name} of run {run_id} is no picture")
         return content
+
+    def _thumbnail(self, run_id: str, name: str, at: int) -> bytes:
+        """Return a picture of a run as a WebP of at most `THUMBNAIL` pixels a side: a tenth of the PNG's bytes.
+
+        Raises:
+            LookupError: there is none, or it is not a PNG of a size that can be a figure's.
+        """
+        from PIL import Image
+
+        packed = io.BytesIO()
+        try:
+            with Image.open(io.BytesIO(self.picture(run_id, name, at)), formats=["PNG"]) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise LookupError(f"{name} of run {run_id} is too large")
+                small = image.convert("RGB")
+            small.thumbnail((THUMBNAIL, THUMBNAIL))
+            small.save(packed, "WEBP", quality=80)
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise LookupError(f"{name} of run {run_id} can't be shown: {error}") from error
+        return packed.getvalue()
 
     def _version(self, name: str, version: str) -> dict[str, Any]:
         return self._get("model-versions/get", name=name, version=version)["model_version"]

@@ -29,7 +29,7 @@ def champion(tracker: Tracker, animal: str, seed: int) -> RegisteredVersion:
     head = LinearHead(("it", "other"), np.array([True, False]), kernel, np.zeros(2, np.float32), 1.0)
     run_id = tracker.open_run(animal, DagRun("retrain", animal), "none", {})
     with tracker.stage(animal, run_id, "promote", "key") as stage:
-        tags = {"padding": str(list(BACKBONE.padding)), "dataset": "none"}
+        tags = {"padding": str(list(BACKBONE.padding)), "dataset": "none", "complexity": "1", "dag_run": "none"}
         made = stage.register(build_classifier(backbone, head, BACKBONE.canvas), f"{animal}-classifier", tags, "…")
     tracker.set_alias(made, CHAMPION)
     return made

@@ -1,13 +1,16 @@
 """What every DAG has to be: quick to parse, documented, tagged, and safe to run twice."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from airflow._shared.module_loading.file_discovery import find_path_from_directory
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
+from listeners import webhook
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "pandas", "matplotlib", "scipy")
@@ -58,8 +61,9 @@ def test_every_param_of_a_trigger_form_explains_itself(bag: DagBag) -> None:
             schema = param.schema
             assert schema["title"], (dag.dag_id, name)
             assert param.description.endswith("."), (dag.dag_id, name)
-            assert "type" in schema
-            if schema["type"] in ("integer", "number"):
+            assert "null" in schema["type"], (dag.dag_id, name, "the form couldn't be sent while it is empty")
+            assert param.resolve(None) is None, (dag.dag_id, name)
+            if {"integer", "number"} & {*schema["type"]}:
                 assert {"minimum", "maximum"} <= schema.keys(), (dag.dag_id, name)
 
 
@@ -80,15 +84,65 @@ print(time.process_time() - started, *[module for module in {HEAVY!r} if module 
     assert float(answer[0]) < 0.5
 
 
-def test_a_wrong_table_of_animals_is_an_import_error_that_says_what_is_wrong(
+def test_a_wrong_table_stops_its_animal_alone_and_people_hear_of_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "animals.toml"
-    table.write_text('[fox]\npositives = ["fox/*"]\nnegatives = ["*/*"]\nnegative = ["wolf/*"]\n')
+    healthy = '[wolf]\npositives = ["wolf/*"]\nnegatives = ["*/*"]\n'
+    table.write_text(f'{healthy}[fox]\npositives = ["fox/*"]\nnegatives = ["*/*"]\npreset = "thourough"\n')
     monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
-    errors = "".join(DagBag(str(DAGS)).import_errors.values())
-    assert f"{table}, table [fox]: negative:" in errors
-    assert "Keys: positives, negatives, holdout, gan, apart, schedule" in errors
+    monkeypatch.setenv("MENAGERIE_HOME", str(tmp_path))
+    with webhook() as (url, posted):
+        monkeypatch.setenv("MENAGERIE_NOTIFY", url)
+        bags = [DagBag(str(DAGS)) for _ in range(2)]
+        assert len(posted) == 1
+        assert f"{table}, line 7, table [fox]: preset must be" in posted[0]["text"]
+        table.write_text(f"# another line\n{table.read_text()}")
+        DagBag(str(DAGS))
+        assert len(posted) == 1, "the same fault, a line below"
+        table.write_text(healthy)
+        DagBag(str(DAGS))
+        table.write_text(f"{healthy}[fox]\n")
+        DagBag(str(DAGS))
+    assert len(posted) == 3  # both keys are missing now
+    for bag in bags:
+        assert bag.import_errors == {}
+        assert {"validate_images", "retrain_wolf", "score_images"} == bag.dags.keys()
+        assert {task.task_id for task in bag.dags["validate_images"].tasks} == {"scan", "wolf.validate", "wolf.publish"}
+
+
+def test_people_hear_once_of_a_file_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text('[wolf]\npositives = ["wolf/*"]\nnegatives = ["*/*"]\n', encoding="utf-16")
+    monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
+    monkeypatch.setenv("MENAGERIE_HOME", str(tmp_path))
+    with webhook() as (url, posted):
+        monkeypatch.setenv("MENAGERIE_NOTIFY", url)
+        errors = [DagBag(str(DAGS)).import_errors for _ in range(2)]
+    assert len(posted) == 1
+    assert "Save it as UTF-8" in posted[0]["text"]
+    assert all("Save it as UTF-8" in error for error in errors[0].values())
+
+
+def test_without_a_place_to_remember_the_other_animals_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text('fox = 3\n[wolf]\npositives = ["wolf/*"]\nnegatives = ["*/*"]\n')
+    monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
+    monkeypatch.setenv("MENAGERIE_HOME", str(table))  # no folder
+    bag = DagBag(str(DAGS))
+    assert bag.import_errors == {}
+    assert {"validate_images", "retrain_wolf", "score_images"} == bag.dags.keys()
+
+
+def test_what_is_put_into_a_folder_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("dags", "plugins"):
+        copied = shutil.copytree(DAGS.with_name(folder), tmp_path / folder)
+        for place in ("0/artifacts", "menagerie", "menagerie/0"):
+            (copied / place).mkdir(parents=True, exist_ok=True)
+            (copied / place / "evil.py").write_text("1")
+        found = {Path(path).name for path in find_path_from_directory(str(copied), ".airflowignore", "glob")}
+        assert "evil.py" not in found
+        assert found >= ({"plugin.py"} if folder == "plugins" else {"retrain.py", "gan.py"})
 
 
 def test_schedules_are_those_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,17 +163,6 @@ def test_schedules_are_those_of_the_table(tmp_path: Path, monkeypatch: pytest.Mo
     assert not hasattr(hare.timetable, "timetable")
     for name, dag in (("fox", fox), ("wolf", wolf), ("hare", hare)):
         assert [asset.name for asset in dag.timetable.asset_condition.objects] == [f"dataset://{name}"]
-
-
-def test_a_wrong_schedule_is_an_import_error_that_says_how_one_looks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = tmp_path / "animals.toml"
-    table.write_text('[fox]\npositives = ["fox/*"]\nnegatives = ["*/*"]\nschedule = "every monday"\n')
-    monkeypatch.setenv("MENAGERIE_ANIMALS", str(table))
-    errors = "".join(DagBag(str(DAGS)).import_errors.values())
-    assert "table [fox]: schedule: Value error, expected five cron fields" in errors
-    assert "(received 'every monday')" in errors
 
 
 def test_tasks_that_train_nothing_do_not_wait_for_tensorflow() -> None:

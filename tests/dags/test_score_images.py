@@ -43,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     job = prepare.run(ANIMAL, RetrainParams(), settings, DagRun("retrain", "r"))
     with job.tracker.stage(ANIMAL, job.parent, "promote", "key") as stage:
-        tags = {"padding": "null", "dataset": job.digest}
+        tags = {"padding": "null", "complexity": "1", "dataset": job.digest, "dag_run": job.parent}
         made = stage.register(build_baseline(24), job.classifier_name, tags, "…")
     job.tracker.set_alias(made, CHAMPION)
     return tmp_path

@@ -3,6 +3,8 @@
 import pytest
 from in_airflow import make_airflow, results_of
 
+from ml.params import ScoreParams, ValidateParams
+
 ANIMALS = '[elephant]\npositives = ["elephant/*"]\nnegatives = ["*/*"]\n'
 WRONG = {
     "retrain_elephant": [
@@ -11,12 +13,17 @@ WRONG = {
         {"seed": "one"},
         {"backbones": ["VGG16", "vgg19"]},
         {"augment_copies": [0]},
+        {"augment_copies": "5, 200"},
         {"require_approval": "maybe"},
         {"approval_hours": 1000},
     ],
     "validate_images": [{"folds": 1}, {"most_left_out": 1.5}, {"emit": "yes"}],
 }
-RIGHT = {"retrain_elephant": {"preset": "quick", "seed": 7, "tune_trials": None}, "validate_images": {"folds": 3}}
+RIGHT = {
+    "retrain_elephant": {"preset": "quick", "seed": 7, "tune_trials": None, "augment_copies": "5, 10"},
+    "validate_images": dict.fromkeys(ValidateParams.model_fields),
+    "score_images": dict.fromkeys(ScoreParams.model_fields),
+}
 PROGRAM = """
 import contextlib, io, json, sys
 from airflow.cli import cli_parser

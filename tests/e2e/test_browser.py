@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import psutil
 import pytest
-from installation import MENAGERIE, install, menagerie
+from installation import MENAGERIE, install, menagerie, wait
 
-from ml import settings, stack
+from ml import mlflow_server, settings, stack
 from ml.environment import USER, password
 from ml.settings import Settings
 
@@ -54,7 +55,9 @@ def browser(running: Settings, tmp_path: Path) -> Iterator[Any]:
     """Return a browser's page that shows Airflow, logged in; what it shows last is kept as a picture."""
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = chromium.new_page(viewport={"width": 1400, "height": 900})
+        user, secret = mlflow_server.login(running) or ("", "")
+        login = {"username": user, "password": secret, "origin": running.mlflow_uri}
+        page = chromium.new_page(viewport={"width": 1400, "height": 900}, http_credentials=login)
         page.set_default_timeout(PAGE)
         try:
             page.goto(running.airflow_url)
@@ -126,7 +129,7 @@ def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) ->
     await_text(page, page.locator(".decision").get_by_text("Approved by admin"))
     assert page.get_by_text("Report of the last retraining").is_visible()
     with browser.expect_popup() as opened:
-        page.get_by_text("Its run in MLflow").first.click()
+        page.get_by_text("MLflow run").first.click()
     opened.value.get_by_text("The DAG run in Airflow").wait_for(timeout=PAGE)
 
     for button, leads_to in (("MLflow run", "/#/experiments/"), ("Report", "/report/"), ("Data Docs", "/data_docs")):
@@ -134,6 +137,32 @@ def test_from_the_trigger_form_to_a_champion(browser: Any, running: Settings) ->
         browser.locator("a[type=button]").get_by_text(button, exact=True).click()
         browser.wait_for_url(re.compile(re.escape(leads_to)))
     browser.get_by_text("dataset-dataset.html").wait_for()
+
+
+@pytest.mark.parametrize("dag", ["validate_images", "score_images", "gan_fox", "retrain_fox"])
+def test_every_form_starts_a_run_as_it_opens(browser: Any, running: Settings, dag: str) -> None:
+    browser.goto(f"{running.airflow_url}/dags/{dag}")
+    browser.get_by_test_id("trigger-dag-button").click()
+    form = browser.get_by_role("dialog")
+    submit = form.get_by_test_id("trigger-dag-submit")
+    playwright.expect(submit).to_be_enabled(timeout=PAGE)
+    if dag == "validate_images":  # what was typed and cleared again is null, and as good as untouched
+        folder = form.locator("[name=element_photos]")
+        folder.fill("/nowhere")
+        folder.fill("")
+        playwright.expect(submit).to_be_enabled(timeout=PAGE)
+    submit.click()
+    browser.wait_for_url("**/runs/manual__*")
+    run = f"dags/{dag}/dagRuns/{unquote(browser.url.partition('/runs/')[2].partition('/')[0].partition('?')[0])}"
+    airflow = stack.client(running)
+    if dag == "validate_images":
+        assert airflow.get(run)["conf"]["photos"] is None
+        wait(lambda: airflow.get(run)["state"] in ("success", "failed"), seconds=PAGE / 500)
+        assert airflow.get(run)["state"] == "success"
+    else:  # that it runs to its end is another test
+        tasks = wait(lambda: [each for each in airflow.all(f"{run}/taskInstances", "task_instances") if each["pid"]])
+        airflow.patch(run, {"state": "failed"})
+        assert tasks[0]["state"] in ("running", "success")
 
 
 def test_the_page_comes_back_when_mlflow_does(browser: Any, running: Settings) -> None:

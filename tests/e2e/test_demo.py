@@ -16,11 +16,12 @@ from ml import settings
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 PREDICT = """
 import sys
-import mlflow, numpy as np
+import keras, mlflow, numpy as np
 from PIL import Image, ImageOps
 mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/elephant-classifier@champion")
-_, height, width, _ = model.metadata.signature.inputs.inputs[0].shape
+file = mlflow.artifacts.download_artifacts("models:/elephant-classifier@champion/data/model.keras")
+model = keras.saving.load_model(file)
+_, height, width, _ = model.input_shape
 def fit(path):
     photo = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     return np.asarray(ImageOps.pad(photo, (width, height), Image.Resampling.BICUBIC, color=(127, 127, 127)))
@@ -54,6 +55,7 @@ def test_demo_ends_with_a_champion_that_predicts_in_a_fresh_process(environment:
         text=True,
         check=True,
         cwd="/",
+        env=stack_environment.environment(chosen),
     )
     elephant, zebra = map(float, answer.stdout.splitlines()[-1].split())
     assert elephant > 0.5 > zebra

@@ -23,7 +23,7 @@ def test_imports_nothing_heavy() -> None:
     )
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["sample"], ["demo", "--photos"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["score"], ["demo", "--photos"]])
 def test_wrong_use_is_explained(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.main(arguments)

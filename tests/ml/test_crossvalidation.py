@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,36 @@ def test_folds_that_an_earlier_try_has_done_are_not_done_again(tmp_path: Path) -
     assert folds[3].curves == {"loss": [1.0]}
     crossvalidation.forget(tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+def older_layout(file: Path) -> None:
+    np.savez(file, held_out=np.array([0]), probabilities=np.array([0.5]), said=np.array('{"curves": {}}'))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [older_layout, cut, emptied])
+def test_a_fold_that_is_damaged_or_of_an_older_layout_is_computed_again(
+    tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    crossvalidation.cross_validate(range(2), tmp_path, fold)
+    damage(tmp_path / "fold-1.npz")
+    again = []
+
+    def judge(number: int) -> Fold:
+        again.append(number)
+        return fold(number)
+
+    folds = crossvalidation.cross_validate(range(2), tmp_path, judge)
+    assert again == [1]
+    assert [one.metrics for one in folds] == [{"accuracy": 0.5}] * 2
+    assert "fold-1.npz is damaged or of another version" in caplog.text
 
 
 def test_pooled_predictions_stand_where_their_photos_do() -> None:

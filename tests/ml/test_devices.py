@@ -19,6 +19,7 @@ from ml import devices, settings
 from ml.devices import Devices
 from ml.environment import environment
 from ml.models.head import LinearHead, build_classifier
+from ml.precision import BFLOAT16
 
 
 def test_without_a_gpu_a_network_is_trained_as_it_is() -> None:
@@ -30,8 +31,8 @@ def test_without_a_gpu_a_network_is_trained_as_it_is() -> None:
 
 
 def test_without_a_gpu_the_precision_is_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "precision_of_cpu", lambda: devices.BFLOAT16)
-    assert devices.given(None, rows=8).precision == devices.BFLOAT16
+    monkeypatch.setattr(devices, "precision_of_cpu", lambda: BFLOAT16)
+    assert devices.given(None, rows=8).precision == BFLOAT16
 
 
 def test_float16_is_for_trainings_that_scale_their_loss() -> None:
@@ -98,7 +99,7 @@ def test_a_copy_in_bfloat16_has_the_gradients_of_strided_depthwise_convolutions(
     pictures = keras.Input((side, side, 3))
     scaled = keras.layers.Rescaling(1 / 128, offset=-1)(pictures)
     network = keras.Model(pictures, keras.layers.DepthwiseConv2D(size, 2, padding, activation="relu6")(scaled))
-    with Devices(tf.distribute.get_strategy(), devices.BFLOAT16).scope():
+    with Devices(tf.distribute.get_strategy(), BFLOAT16).scope():
         low = devices.copied(network)
     assert low.output.dtype == "bfloat16"
 
@@ -137,7 +138,7 @@ def exact() -> tuple[keras.Model, keras.Model, LinearHead]:
 
 # Float16 passes over the first steps, until the loss is scaled so that nothing overflows: 3 of these 15. Bfloat16 may
 # round a gradient near zero to the other side, and AdamW steps as far by it: 0.004 to 0.14, as the photos are ordered.
-@pytest.mark.parametrize(("precision", "most"), [(devices.FLOAT16, 0.5), (devices.BFLOAT16, 0.2)])
+@pytest.mark.parametrize(("precision", "most"), [(devices.FLOAT16, 0.5), (BFLOAT16, 0.2)])
 def test_mixed_precision_gives_nearly_the_same_network_in_float32(
     exact: tuple[keras.Model, keras.Model, LinearHead], precision: str, most: float, tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ def test_no_mistakes_is_a_figure_too():
     none = np.zeros(0)
     figure = figures.mistakes([], none.astype(bool), none, none.astype(str), [], "tiger", 200)
     assert "0 in 200 photos" in texts(figure)
+    assert "No photo was misclassified" in texts(figure)
     rendered(figure)
 
 

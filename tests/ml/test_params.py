@@ -1,19 +1,23 @@
 import json
 
 import pytest
+from jsonschema import ValidationError as InvalidError
+from jsonschema import validate
 from pydantic import ValidationError
 
 from ml.errors import ParameterError
-from ml.params import PRESETS, GanParams, Params, PresetName, RetrainParams, ValidateParams
+from ml.params import PRESETS, GanParams, Params, PresetName, RetrainParams, ScoreParams, ValidateParams
+
+EVERY = [ValidateParams, RetrainParams, GanParams, ScoreParams]
 
 
-@pytest.mark.parametrize("params", [ValidateParams, RetrainParams, GanParams])
+@pytest.mark.parametrize("params", EVERY)
 def test_defaults_are_valid_and_survive_json(params: type[Params]) -> None:
     assert params.read({}) == params()
     assert params.read(json.loads(params().model_dump_json())) == params()
 
 
-@pytest.mark.parametrize("params", [ValidateParams, RetrainParams, GanParams])
+@pytest.mark.parametrize("params", EVERY)
 def test_each_field_of_the_form_has_a_title_a_description_and_a_default(params: type[Params]) -> None:
     form = params.form()
     assert list(form) == list(params.model_fields)
@@ -37,7 +41,6 @@ def test_values_are_read_and_frozen() -> None:
         (ValidateParams, {"folds": 1}, "Param folds: Input should be greater than or equal to 2 (received 1)"),
         (ValidateParams, {"folds": 11}, "folds: Input should be less than or equal to 10 (received 11)"),
         (ValidateParams, {"folds": 2.5}, "folds: Input should be a valid integer"),
-        (ValidateParams, {"folds": None}, "folds: Input should be a valid integer (received None)"),
         (
             ValidateParams,
             {"most_left_out": 1.1},
@@ -57,6 +60,9 @@ def test_values_are_read_and_frozen() -> None:
         ),
         (RetrainParams, {"train_negatives": "some"}, "train_negatives: Input should be 'auto', 'balanced' or 'all'"),
         (RetrainParams, {"preset": "fast"}, "preset: Input should be 'quick', 'standard' or 'thorough'"),
+        (ValidateParams, {"fold": None}, "Param fold: Extra inputs are not permitted"),
+        (RetrainParams, {"augment_copies": "5, 200"}, "augment_copies.1: Input should be less than or equal to 100"),
+        (RetrainParams, {"augment_copies": "five"}, "augment_copies.0: Input should be a valid integer"),
         (RetrainParams, {"augment_copies": [5, 0]}, "augment_copies.1: Input should be greater than or equal to 1"),
         (RetrainParams, {"approval_hours": 0}, "approval_hours: Input should be greater than or equal to 0.01"),
         (RetrainParams, {"backbones": ["vgg19"]}, "(received 'vgg19')"),
@@ -85,11 +91,66 @@ def test_a_preset_settles_what_is_left_open_and_nothing_else(preset: PresetName)
     assert chosen.backbones == settled.backbones
 
 
-def test_what_may_be_left_empty_is_so_in_the_form() -> None:
-    form = RetrainParams.form()
-    assert form["tune_trials"]["type"] == ["integer", "null"]
-    assert form["tune_trials"]["default"] is None
-    assert "anyOf" not in str(form)
+@pytest.mark.parametrize("params", EVERY)
+def test_every_field_may_be_cleared_and_the_default_runs_then(params: type[Params]) -> None:
+    cleared = dict.fromkeys(params.model_fields)
+    assert params.read(cleared) == params()
+    for name, schema in params.form().items():
+        assert "anyOf" not in schema, name
+        for value in (None, schema["default"]):
+            validate(value, schema)
+
+
+def test_the_form_says_what_an_empty_field_means() -> None:
+    form = RetrainParams.form(preset="thorough")
+    assert form["preset"]["default"] == "thorough"
+    assert form["preset"]["values_display"] == {"null": "thorough (the default)"}
+    assert form["baseline_epochs"]["description"].endswith("From 1 to 500. Empty: 20.")
+    assert form["augmentations"]["description"].endswith("Empty: mirror, translation, zoom.")
+    assert form["tune_trials"]["default"] is form["augment_copies"]["default"] is form["backbones"]["default"] is None
+    for name in ("tune_trials", "augment_copies", "backbones"):
+        assert "Empty: as the preset says." in form[name]["description"]
+
+
+def test_a_cleared_field_has_the_default_of_its_dag() -> None:
+    values = {"preset": None, "require_approval": None, "seed": 7}
+    read = RetrainParams.read(values, preset="quick", require_approval=True)
+    assert (read.preset, read.require_approval, read.seed) == ("quick", True, 7)
+    assert RetrainParams.read({"preset": "thorough"}, preset="quick").preset == "thorough"
+
+
+@pytest.mark.parametrize(
+    ("value", "copies"),
+    [
+        ("5, 10, 20", [5, 10, 20]),
+        (" 5,100 ", [5, 100]),
+        ("5", [5]),
+        ([5, 10], [5, 10]),
+        ("none", []),
+        ([], []),
+        ("", None),
+        ("  ", None),
+        (None, None),
+    ],
+)
+def test_copies_are_a_line_of_text_or_a_list(value: object, copies: list[int] | None) -> None:
+    validate(value, RetrainParams.form()["augment_copies"])
+    read = RetrainParams.read({"augment_copies": value})
+    assert read.augment_copies == copies
+    assert read.settled().augment_copies == ([5, 10, 20] if copies is None else copies)
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "101", "5, 200", "5,,10", "5,", "five", "5 10", "-5", "²", "1.0", 5, [0], ["5"]]
+)
+def test_copies_out_of_range_are_refused_before_anything_runs(value: object) -> None:
+    with pytest.raises(InvalidError, match="such as 5, 10, 20" if isinstance(value, str) else None):
+        validate(value, RetrainParams.form()["augment_copies"])
+
+
+def test_no_backbone_chosen_is_as_the_preset_says() -> None:
+    for value in (None, []):
+        assert RetrainParams.read({"backbones": value}).settled().backbones == PRESETS["standard"]["backbones"]
 
 
 def test_a_gan_ends_with_the_minutes_or_the_steps_or_when_the_preset_says() -> None:

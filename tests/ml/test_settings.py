@@ -165,3 +165,30 @@ def test_a_password_is_not_shown() -> None:
     assert read.mlflow_login == ("admin", "hush")
     assert "hush" not in repr(read)
     assert settings.read({}).mlflow_login is None
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_known() -> None:
+    with pytest.raises(
+        ParameterError, match=r"MENAGERIE_PRESETT is not a setting of Menagerie. Did you mean MENAGERIE_PRESET"
+    ):
+        settings.read({"MENAGERIE_PRESETT": "quick"})
+    with pytest.raises(ParameterError, match="Settings: MENAGERIE_AIRFLOW_PAGE, "):
+        settings.read({"MENAGERIE_XYZ": ""})
+
+
+def test_names_of_services_in_kubernetes_are_no_settings() -> None:
+    links = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "8080",
+        "SERVICE_PORT_API": "8080",
+        "PORT": "tcp://10.0.0.1:8080",
+    }
+    links |= {"PORT_8080_TCP": "tcp://10.0.0.1:8080", "PORT_8080_TCP_ADDR": "10.0.0.1"}
+    settings.read({f"MENAGERIE_API_SERVER_{name}": value for name, value in links.items()})
+
+
+def test_a_wrong_preset_is_refused() -> None:
+    with pytest.raises(
+        ParameterError, match=r"MENAGERIE_PRESET must be one of quick, standard, thorough. Received: 'fast'"
+    ):
+        settings.read({"MENAGERIE_PRESET": "fast"})

@@ -3,16 +3,20 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 from installation import free_port, wait
 
-from ml import supervisor
+from ml import environment, mlflow_server, settings, stack, supervisor
 
 DAGS = """
 from airflow.sdk import Asset, dag, task
@@ -36,7 +40,8 @@ def retrain(animal: str):
                 raise ValueError("the tigers are gone")
             import os
             import httpx
-            mlflow = httpx.Client(base_url=os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/")
+            login = (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])
+            mlflow = httpx.Client(base_url=os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/", auth=login)
             def post(path: str, **body: object) -> dict:
                 return mlflow.post(path, json=body).raise_for_status().json()
             run = post("runs/create", experiment_id="0")["run"]["info"]["run_id"]
@@ -138,6 +143,80 @@ def test_down_says_that_nothing_runs(installation: Installation) -> None:
     assert installation.run("down") == (0, "Nothing was running.\n")
 
 
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://127.0.0.1:9/", "Expected an MLflow server at http://127.0.0.1:9, which MLFLOW_TRACKING_URI names"),
+        ("sqlite:///mlflow.db", "MLFLOW_TRACKING_URI must be the address of an MLflow server"),
+    ],
+)
+def test_another_mlflow_that_does_not_answer_is_not_waited_for(
+    installation: Installation, uri: str, reason: str
+) -> None:
+    installation.variables["MLFLOW_TRACKING_URI"] = uri
+    status, output = installation.run("up")
+    assert status in (1, 2)
+    assert reason in output
+    assert "Traceback" not in output
+    assert installation.session == 0
+
+
+def test_another_mlflow_that_refuses_the_login_is_named_before_anything_starts(installation: Installation) -> None:
+    class Locked(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/health" else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Locked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        installation.variables["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{server.server_port}"
+        status, output = installation.run("up")
+        server.shutdown()
+    assert status == 1
+    assert f"MLflow is at http://127.0.0.1:{server.server_port}, as MLFLOW_TRACKING_URI says." in output
+    assert "refuses the login (status 401). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in output
+    assert installation.session == 0
+
+
+def test_databases_are_migrated_unless_they_are_as_the_last_start_left_them(installation: Installation) -> None:
+    chosen = settings.read(installation.variables)
+
+    def migrations() -> set[str]:
+        return set(stack._plan(chosen).first)
+
+    for database in (environment.database(chosen), mlflow_server.database(chosen)):
+        database.parent.mkdir(parents=True)
+        with closing(sqlite3.connect(database)) as connection:
+            connection.executescript(
+                "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES (2);"
+            )
+    assert migrations() == {"migrate", "migrate-mlflow"}
+    stack._migrated(chosen).write_text(stack._schemas(chosen))
+    assert migrations() == set()
+    with closing(sqlite3.connect(mlflow_server.database(chosen))) as connection:  # as after a backup was restored
+        connection.executescript("UPDATE alembic_version SET version_num = 1;")
+    assert migrations() == {"migrate", "migrate-mlflow"}
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(installation: Installation) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    installation.home.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", installation.home], check=False)
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        status, output = installation.run("up")
+        assert status == 1
+        assert "Traceback" not in output
+        assert f"MB free for {installation.home}. Received: 0 MB" in output
+    finally:
+        subprocess.run(["umount", "--lazy", installation.home], check=True)
+
+
 @pytest.mark.slow
 def test_interrupted_while_starting_leaves_nothing(installation: Installation) -> None:
     up = installation.start("up")
@@ -199,8 +278,18 @@ def test_a_demo_that_is_killed_leaves_nothing(installation: Installation) -> Non
 
 @pytest.mark.slow
 def test_up_twice_then_killed_then_a_demo_of_which_a_dag_fails(installation: Installation) -> None:
+    # What people set for other programs: it must not reach the stack.
+    installation.variables |= {f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https")}
+    installation.variables |= {"ALL_PROXY": "socks4://127.0.0.1:9", "KERAS_BACKEND": "jax"}
+    installation.variables |= {"MLFLOW_STATIC_PREFIX": "/mlflow", "MLFLOW_WORKSPACE": "mine", "GIT_DIR": "/nowhere"}
+    installation.variables |= {"PYTHONPATH": str(installation.photos), "MLFLOW_TRACKING_USERNAME": "me"}
+    installation.variables["MLFLOW_TRACKING_URI"] = f"http://localhost:{installation.mlflow_port}/"
     status, output = installation.run("up")
     assert status == 0, output
+    assert (
+        "Left out of the environment, as it is meant for other programs: ALL_PROXY, GIT_DIR, KERAS_BACKEND, MLF"
+        in output
+    )
     urls = [f"http://127.0.0.1:{port}" for port in (installation.airflow_port, installation.mlflow_port)]
     assert all(url in output for url in urls)
     login = {"username": "admin", "password": output.partition("password ")[2].split()[0]}

@@ -47,7 +47,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def start(
         programs: Programs, first: Programs | None = None, then: Programs | None = None
     ) -> subprocess.Popen[bytes]:
-        plan = supervisor.Plan(first=first or {}, then=then or {}, programs=programs)
+        plan = supervisor.Plan(first or {}, {"": programs, **{name: then or {} for name in first or {}}})
         source = MAIN.format(plan=plan)
         process = subprocess.Popen(
             [sys.executable, "-c", source, str(tmp_path)],

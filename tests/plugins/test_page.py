@@ -1,5 +1,8 @@
+import html
 import re
+import shlex
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +22,7 @@ from ml.stages.job import Job
 
 Results = dict[str, StageResult]
 MOUNTED = "/menagerie"
+KINDS = ("picture", "thumbnail")
 
 
 def mounted(settings: Settings, guarded: bool = False) -> TestClient:
@@ -61,6 +65,7 @@ def test_no_route_answers_without_airflows_login(served: Settings, token: str | 
         "/",
         "/now",
         "/picture/{run_id}/{name}.png",
+        "/thumbnail/{run_id}/{name}.webp",
         "/report/{run_id}",
         "/task/{what}",
     }
@@ -82,12 +87,18 @@ def test_the_page_shows_the_champion_and_every_link_of_ours_answers(client: Test
     assert re.search(rf"{low} to\s+{high}, corrected", text)
     assert "Promoted: there was no champion" in text
     assert "No photos of fox are accepted yet" in text
-    ours = {link for link in addresses(text) if re.match(r"(picture|report)/", link)}
-    assert {re.sub("/.*/", "/", link).split("?")[0] for link in ours} >= {"picture/tsne.png", "picture/mistakes.png"}
+    ours = {link for link in addresses(text) if re.match(r"(picture|thumbnail|report)/", link)}
+    assert {re.sub("/.*/", "/", link).split("?")[0] for link in ours} >= {
+        "picture/tsne.png",
+        "picture/mistakes.png",
+        "thumbnail/tsne.webp",
+    }
     for link in ours:
         found = client.get(f"{MOUNTED}/{link}")
         assert found.status_code == 200
-        assert found.headers["content-type"].split(";")[0] in ("image/png", "text/html")
+        assert found.headers["content-type"].split(";")[0] in ("image/png", "image/webp", "text/html")
+    sizes = {kind: sum(len(client.get(f"{MOUNTED}/{a}").content) for a in ours if a.startswith(kind)) for kind in KINDS}
+    assert sizes["thumbnail"] < sizes["picture"] / 4
 
 
 def test_the_policy_lets_only_the_page_itself_in(client: TestClient) -> None:
@@ -129,12 +140,12 @@ def test_what_runs_wrote_is_escaped(client: TestClient, job: Job) -> None:
 
 
 def test_what_runs_now_is_a_part_of_its_own(client: TestClient, job: Job) -> None:
-    assert "Nothing runs now" in client.get(f"{MOUNTED}/now").text
+    assert "Nothing is running" in client.get(f"{MOUNTED}/now").text
     parent = job.tracker.open_run(ANIMAL, DagRun("validate_images", "manual__now"), job.digest, {})
     text = client.get(f"{MOUNTED}/now").text
     job.tracker.close_run(parent, True)
     job.tracker.client.delete_run(parent)
-    assert "has its photos checked" in text
+    assert "Checking the photos of" in text
     assert f'data-runs="{parent}"' in text
     assert "<html" not in text
 
@@ -150,7 +161,7 @@ def test_the_page_tells_how_the_photos_were_read_last(client: TestClient, job: J
         texts.append(client.get(f"{MOUNTED}/").text)
     tracker.client.delete_run(parent)
     running, read, failed = texts
-    assert "<b>Photos</b> are read" in running
+    assert "<b>Reading the photos</b>" in running
     assert "<b>1,234</b> photos of <code>/photos</code>" in read
     assert f"/runs/{parent}/artifacts/tables/unreadable.csv" in read
     assert "DataError: no photo" in failed.split("The photos could not be read")[1]
@@ -167,21 +178,55 @@ def test_without_mlflow_the_page_says_what_to_do(tmp_path: Path) -> None:
     assert retried(answer.text)
 
 
-def test_a_wrong_table_of_animals_is_told(served: Settings, tmp_path: Path) -> None:
+def test_a_wrong_table_is_a_red_card_beside_the_other_animals(served: Settings, tmp_path: Path) -> None:
     table = tmp_path / "animals.toml"
-    table.write_text("[fox]\npositives = []\n")
+    table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n[fox]\npositives = []\n')
     answer = mounted(replace(served, animals=table)).get(f"{MOUNTED}/")
-    assert answer.status_code == 503
-    assert "table [fox]: positives" in answer.text
-    assert retried(answer.text)
+    assert answer.status_code == 200
+    text = html.unescape(answer.text)
+    assert "Fox is stopped" in text
+    assert "positives must be a list of globs" in text
+    assert f"<code>{table}</code>, line 5" in text
+    assert 'href="../dags/retrain_wombat"' in text
 
 
 def test_a_missing_experiment_is_a_welcome(served: Settings, tmp_path: Path) -> None:
     table = tmp_path / "animals.toml"
     table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n')
     text = mounted(replace(served, animals=table)).get(f"{MOUNTED}/").text
-    assert "Nothing has run yet" in text
+    assert "First steps" in text
+    assert "There are no photos in" not in text
     assert 'href="../dags/retrain_wombat"' in text
+
+
+def test_without_photos_the_page_gives_commands_that_lead_on(served: Settings, tmp_path: Path) -> None:
+    table = tmp_path / "animals.toml"
+    table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n')
+    fresh = replace(served, animals=table, home=tmp_path, photos=tmp_path / "it's empty")
+    client = mounted(fresh)
+    steps = html.unescape(client.get(f"{MOUNTED}/").text)
+    command = re.search(r"For the sample drawings, run <code>(.*?)</code>", steps)
+    assert command
+    assert "make up PHOTOS=folder" in steps
+    subprocess.run(shlex.split(command[1]), check=True, capture_output=True)
+    assert len(list(fresh.photos.glob("*/*.jpg"))) > 100
+    assert "There are no photos in" not in client.get(f"{MOUNTED}/").text
+
+
+def test_every_link_into_mlflow_opens_its_training_pages(client: TestClient, job: Job) -> None:
+    links = {link for link in addresses(client.get(f"{MOUNTED}/").text) if "/#/" in link}
+    assert len(links) > 3
+    assert {link for link in links if not link.endswith("?workflowType=machine_learning")} == set()
+    docs = {"dag": f"retrain_{ANIMAL}", "run": "manual__2026-11-22T10:00:00+00:00", "task": "explore"}
+    for what, part in (("run", "/runs/"), ("docs", "/artifacts/data_docs?")):
+        location = client.get(f"{MOUNTED}/task/{what}", params=docs, follow_redirects=False).headers["location"]
+        assert part in location
+        assert location.endswith("?workflowType=machine_learning")
+
+
+def test_an_accuracy_on_drawings_says_so(client: TestClient) -> None:
+    shown = client.get(f"{MOUNTED}/").text.split('class="number"')[1].split("</dl>")[0]
+    assert "These are drawings that Menagerie made itself" in shown
 
 
 def test_airflow_finds_the_page_in_its_navigation() -> None:

@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from menagerie import api, links
 from world import ANIMAL
 
+from ml import mlflow_pages
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
@@ -31,11 +32,13 @@ def client(served: Settings, results: Results) -> Iterator[TestClient]:
 
 
 def press(client: TestClient, button: links.TaskLink, task: str, dag: str = DAG, run: str = RUN) -> str:
-    """Return where a task's button leads."""
+    """Return where a task's button leads; in MLflow, to its training pages."""
     address = button.get_link(None, ti_key=TaskInstanceKey(dag, task, run))
     answer = client.get(address)
     assert answer.status_code == 307, answer.text
-    return answer.headers["location"]
+    address = answer.headers["location"]
+    assert "/#/" not in address or address.endswith(mlflow_pages.TRAINING)
+    return address.removesuffix(mlflow_pages.TRAINING)
 
 
 @pytest.mark.parametrize("task", ["explore", "compare", "promote"])
@@ -53,7 +56,9 @@ def test_a_mapped_task_leads_to_its_own_run(client: TestClient, job: Job, result
     job.tracker.link(job.parent, other)
     asked = {"dag": DAG, "run": RUN, "task": "transfer"}
     ends = {
-        instance: client.get("/menagerie/task/run", params=asked | {"instance": instance}).headers["location"][-32:]
+        instance: client.get("/menagerie/task/run", params=asked | {"instance": instance})
+        .headers["location"]
+        .split("/runs/")[1][:32]
         for instance in ("EfficientNetLite0", "Another", "")
     }
     job.tracker.client.delete_tag(job.parent, "menagerie.stage.transfer Another")

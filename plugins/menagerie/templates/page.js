@@ -16,7 +16,7 @@ document.addEventListener("click", (event) => {
     if (event.target.closest("#large")) dialog.close();
   } else if (link.matches("[data-picture]")) {
     event.preventDefault();
-    dialog.querySelector("img").src = link.href;
+    Object.assign(dialog.querySelector("img"), { src: link.href, alt: link.querySelector("img").alt });
     dialog.showModal();
   } else if (framed) {
     // Airflow's frame may open no windows: a link in Airflow's own page may.
@@ -34,6 +34,12 @@ document.addEventListener("click", (event) => {
 // What runs is asked for again and again; when a run starts or ends, the page as a whole is out of date.
 const now = document.getElementById("now");
 const runs = () => now.firstElementChild.dataset.runs;
+// For those who hear the page: what runs and what waits, and not each step of it.
+const speak = () => {
+  const words = [...now.querySelectorAll("p > b")].map((bold) => bold.textContent).join(". ") || "Nothing is running.";
+  const spoken = document.getElementById("spoken");
+  if (spoken.textContent !== words) spoken.textContent = words;
+};
 const refresh = async () => {
   if (document.hidden) return;
   try {
@@ -41,6 +47,7 @@ const refresh = async () => {
     if (!answer.ok) throw new Error(answer.status === 401 ? "You are logged out" : "Airflow or MLflow doesn't answer");
     const before = runs();
     now.innerHTML = await answer.text();
+    speak();
     if (runs() !== before) location.reload();
   } catch (error) {
     now.classList.add("stale");

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ml.analysis.heat import on_photo, photo_box, share_on_rim
@@ -10,6 +10,7 @@ sides = st.integers(24, 90)
 
 
 @given(height=sides, width=sides, canvas=st.tuples(sides, sides), padded=st.booleans())
+@example(height=24, width=89, canvas=(25, 24), padded=True)  # half a pixel of padding on each side
 def test_what_lies_on_the_photo_is_cut_out_of_the_canvas(
     height: int, width: int, canvas: tuple[int, int], padded: bool
 ) -> None:
@@ -20,7 +21,7 @@ def test_what_lies_on_the_photo_is_cut_out_of_the_canvas(
     # Where padding and photo meet, a pixel may be of both.
     assert (cut[height // 5 : -height // 5, width // 5 : -width // 5] == 255).all()
     area = np.diff(np.reshape(photo_box(canvas, (height, width), padded), (2, 2)), axis=0).prod()
-    assert abs(area - (fitted > 0).sum()) <= max(canvas) + 1
+    assert area == (fitted > 0).sum()
 
 
 def test_share_on_rim_compares_with_the_area() -> None:

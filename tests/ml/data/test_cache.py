@@ -132,7 +132,7 @@ for write in (
 def test_on_a_full_disk_the_errors_name_the_files_and_nothing_half_written_stays(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
     pixels, features = run.stdout.splitlines()
-    assert pixels.startswith(f"Could not write {tmp_path}/pixels/ab/{'ab' * 32}.npy: ")
+    assert pixels.startswith(f"Could not write {cache.decoded(tmp_path)}/pixels/ab/{'ab' * 32}.npy: ")
     assert features.startswith(f"Could not write {tmp_path}/features/000000000-a.npz: ")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["lock"]
 

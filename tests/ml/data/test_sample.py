@@ -7,7 +7,8 @@ from PIL import Image
 
 from ml.data.crops import BOXES, cut, middle, read_boxes
 from ml.data.drawings import ANIMALS
-from ml.data.sample import TRAINED, draw_picture, draw_samples, is_drawn
+from ml.data.sample import TRAINED, draw_picture, draw_samples
+from ml.data.scanning import scan
 from ml.errors import DataError, StorageError
 
 
@@ -136,5 +137,11 @@ def test_progress_counts_up_to_the_total(tmp_path: Path) -> None:
 
 
 def test_drawings_are_known_as_such_and_photos_are_not(root: Path, tmp_path: Path) -> None:
-    assert is_drawn(root)
-    assert not is_drawn(tmp_path)
+    copy = tmp_path / "copies" / "fox.jpg"
+    copy.parent.mkdir()
+    copy.write_bytes(next(root.glob("fox/*.jpg")).read_bytes())
+    Image.new("RGB", (90, 60), "red").save(copy.with_name("photo.jpg"))
+    assert scan(copy.parent, tmp_path / "cache").set_index("path").drawn.to_dict() == {
+        "fox.jpg": True,
+        "photo.jpg": False,
+    }

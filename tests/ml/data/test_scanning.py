@@ -101,7 +101,8 @@ def test_rights_that_lack_are_named(unprivileged, fill) -> None:
 
 def test_a_root_that_is_missing_a_file_or_empty_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"Expected the photo folders at .*/none. Received: nothing there. Set MENAGERIE_PHOTOS"
+        DataError,
+        match=r"at .*/none. Received: nothing there.\n.*menagerie sample .*/none\n.*make up PHOTOS",
     ):
         scanning.scan(tmp_path / "none", tmp_path / "cache")
     (tmp_path / "file.zip").touch()
@@ -110,19 +111,19 @@ def test_a_root_that_is_missing_a_file_or_empty_is_named(tmp_path: Path) -> None
     (tmp_path / "empty" / "fox").mkdir(parents=True)
     (tmp_path / "empty" / "fox" / "notes.txt").touch()
     with pytest.raises(
-        DataError, match=r"No photo below .*/empty: expected files named \.bmp, .*\.webp in one folder a class"
+        DataError, match=r"No photo below .*/empty: expected files named \.bmp, .*\.webp, one folder per class"
     ):
         scanning.scan(tmp_path / "empty", tmp_path / "cache")
 
 
 def test_a_known_photo_is_not_decoded_again_even_if_it_was_renamed(root: Path, tmp_path: Path) -> None:
     scanning.scan(root, tmp_path / "cache")
-    facts = pd.read_parquet(tmp_path / "cache" / "facts.parquet")
-    facts.assign(brightness=77.0).to_parquet(tmp_path / "cache" / "facts.parquet")
+    facts = pd.read_parquet(cache.decoded(tmp_path / "cache") / "facts.parquet")
+    facts.assign(brightness=77.0).to_parquet(cache.decoded(tmp_path / "cache") / "facts.parquet")
     (root / "fox" / "000.jpg").rename(root / "fox" / "renamed.jpg")
     table = scanning.scan(root, tmp_path / "cache")
     assert (table.brightness == 77).all(), "facts come from the first scan"
-    pixels = next((tmp_path / "cache" / "pixels").rglob("*.npy"))
+    pixels = next((cache.decoded(tmp_path / "cache") / "pixels").rglob("*.npy"))
     pixels.unlink()
     table = scanning.scan(root, tmp_path / "cache")
     assert (table.brightness != 77).sum() == 1, "what the cache has lost is decoded again"
@@ -137,7 +138,7 @@ def test_scans_agree_whether_or_not_facts_were_kept(root: Path, tmp_path: Path) 
 @pytest.mark.parametrize("damage", ["cut short", "of an older version"])
 def test_facts_that_can_not_be_used_are_made_again(damage: str, root: Path, tmp_path: Path) -> None:
     first = scanning.scan(root, tmp_path / "cache")
-    file = tmp_path / "cache" / "facts.parquet"
+    file = cache.decoded(tmp_path / "cache") / "facts.parquet"
     if damage == "cut short":
         file.write_bytes(file.read_bytes()[:500])
     else:

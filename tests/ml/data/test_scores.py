@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.data import scores
+from ml.data.cells import unguarded
 from ml.data.scores import Column, Unfinished
 
 COLUMNS = [
@@ -79,7 +80,8 @@ def test_any_path_can_be_read_again(tmp_path_factory: pytest.TempPathFactory, pa
     scores.publish([rows(*paths)], COLUMNS, ["About # it."], path)
     table = pd.read_csv(path.with_suffix(".csv"), comment="#", dtype={"path": str}, keep_default_na=False)
     assert table.columns.tolist() == ["path", "fox", "problem"]
-    assert table.path.tolist() == paths
+    assert unguarded(table).path.tolist() == paths
+    assert not [path for path in table.path if path.startswith(tuple("=+-@\t"))]
     assert pd.read_parquet(path.with_suffix(".parquet")).path.tolist() == paths
 
 

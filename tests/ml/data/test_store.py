@@ -68,9 +68,9 @@ def test_a_photo_that_one_machine_has_decoded_the_other_does_not(
     with monkeypatch.context() as patch:
         patch.setattr("ml.data.photos.inspect", never)
         assert scanning.scan(root, here).equals(table)
-    assert not (here / "pixels").exists(), "pixels are fetched when they are looked at, and not before"
+    assert not (cache.decoded(here) / "pixels").exists(), "pixels are fetched when they are looked at, and not before"
     cache.fetch_pixels(here, table.sha256)
-    assert len(list((here / "pixels").glob("*/*.npy"))) == 3
+    assert len(list((cache.decoded(here) / "pixels").glob("*/*.npy"))) == 3
     assert cache.get_pixels(machine("C") / "cache", table.sha256[0]) is not None
     assert cache.get_pixels(machine("C") / "cache", NAMES[0]) is None
 

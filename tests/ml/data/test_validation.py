@@ -13,7 +13,7 @@ from PIL import Image
 
 from ml.animals import Animal
 from ml.data import manifest, scanning
-from ml.data.validation import Outcome, refuse_photos, require_dataset
+from ml.data.validation import Outcome, pages, refuse_photos, require_dataset
 from ml.errors import DataError
 
 FOX = Animal(name="fox", positives=["fox/*"], negatives=["*/*"])
@@ -28,6 +28,8 @@ def _add_bad_photos(fox: Path, picture) -> dict[str, str]:
     jpeg = (fox / "original.jpg").read_bytes()
     (fox / "truncated.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     (fox / "empty.jpg").touch()
+    (fox / "<img src=x onerror=alert(5)>.jpg").touch()
+    shutil.copy(fox / "original.jpg", fox / "z&amp;<script>.jpg")
     (fox / "page.jpg").write_bytes(b"<!DOCTYPE html><title>Not found</title>")
     Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16).save(fox / "deep.png")
     photo.save(fox / "animated.gif", **more)
@@ -51,6 +53,8 @@ def _add_bad_photos(fox: Path, picture) -> dict[str, str]:
     return {
         "truncated.jpg": "it does not decode: image file is truncated",
         "empty.jpg": "the file is empty (0 bytes)",
+        "<img src=x onerror=alert(5)>.jpg": "the file is empty (0 bytes)",
+        "z&amp;<script>.jpg": "it is the same file as fox/original.jpg",
         "page.jpg": "it is no picture: it begins with b'<!DOCTYPE html><'",
         "deep.png": "its pixels are of mode I;16 (16-bit or floating point); save it with 8 bits",
         "animated.gif": "it is animated or has several pages (2 frames); save one of them as a photo",
@@ -99,6 +103,7 @@ class Refusal:
     good: set[str]
     reasons: dict[str, str]
     outcome: Outcome
+    docs: Path
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +115,7 @@ def refusal(tmp_path_factory: pytest.TempPathFactory, fill, picture) -> Refusal:
     # The same failed download on both sides is no contradiction.
     shutil.copy(root / "fox" / "page.jpg", root / "cat" / "page.jpg")
     table = manifest.draft(scanning.scan(root, folder / "cache"), FOX)
-    return Refusal(table, expected, good, *refuse_photos(table, folder / "docs"))
+    return Refusal(table, expected, good, *refuse_photos(table, folder / "docs"), folder / "docs")
 
 
 def test_every_bad_photo_is_left_out_with_its_own_reason(refusal: Refusal) -> None:
@@ -118,6 +123,12 @@ def test_every_bad_photo_is_left_out_with_its_own_reason(refusal: Refusal) -> No
     assert reasons.pop("cat/page.jpg").startswith("it is no picture")
     assert set(reasons) == set(refusal.expected)
     assert [(name, reason) for name, reason in reasons.items() if not reason.startswith(refusal.expected[name])] == []
+
+
+def test_data_docs_show_names_and_run_none_of_them(refusal: Refusal) -> None:
+    page = refusal.outcome.page.read_text() + "".join(path.read_text() for path in pages(refusal.docs))
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page
 
 
 def test_odd_photos_that_can_be_used_are_accepted(refusal: Refusal) -> None:

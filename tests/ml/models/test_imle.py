@@ -9,6 +9,7 @@ from ml import devices
 from ml.devices import Devices
 from ml.models import imle
 from ml.models.imle import IMLE, greedy_matching
+from ml.precision import BFLOAT16
 
 SIZE, WIDTH = 32, 8
 
@@ -92,7 +93,7 @@ def test_in_bfloat16_it_learns_the_same_and_averages_in_float32(
         monkeypatch.setattr(imle, name, value)
     monkeypatch.setattr(imle.projected, "build_pyramid", two_devices.pyramid)
     losses = {}
-    for precision in (devices.FLOAT32, devices.BFLOAT16):
+    for precision in (devices.FLOAT32, BFLOAT16):
         with Devices(tf.distribute.get_strategy(), precision).scope():
             model = IMLE(crops, SIZE, 0, WIDTH)
         losses[precision] = [model.train(step) for step in range(3)]

@@ -136,6 +136,23 @@ def test_a_torn_checkpoint_is_not_used(tmp_path: Path, caplog: pytest.LogCapture
     assert "is damaged" in caplog.text
 
 
+@pytest.mark.parametrize("change", [{"done": '{"step": 2, "best_step": 2}'}, {"done": "{}"}, {"variable_0000": None}])
+def test_a_checkpoint_of_another_layout_is_not_used(
+    tmp_path: Path, change: dict[str, str | None], caplog: pytest.LogCaptureFixture
+) -> None:
+    drawn = train_small(tmp_path, 4)
+    file = tmp_path / CHECKPOINT
+    with np.load(file) as kept:
+        state = {name: kept[name] for name in kept.files} | {n: np.array(v) for n, v in change.items() if v}
+    for name in [name for name, value in change.items() if value is None]:
+        del state[name]
+    if change.get("done") == "{}":
+        state["variable_0001"] = np.zeros((1, 2, 3), np.float32)
+    np.savez(file, allow_pickle=False, **state)
+    np.testing.assert_array_equal(train_small(tmp_path, 4), drawn)
+    assert "of another version" in caplog.text
+
+
 def test_the_last_of_those_that_are_as_good_is_kept() -> None:
     def looks(*kids: float) -> list[dict[str, float]]:
         return [{"step": 100 * place, "kid": kid, "kid_high": kid + 4} for place, kid in enumerate(kids, 1)]

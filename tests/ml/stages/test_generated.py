@@ -94,7 +94,8 @@ def _champion(trained: Trained) -> None:
         }
         with retraining.tracker.stage(retraining.animal, retraining.parent, "promote", "key") as run:
             model = transfer.final_model(retraining, choices)
-            tags = {"padding": "[127, 127, 127]", "dag_run": retraining.parent}
+            tags = {"padding": "[127, 127, 127]", "complexity": "1", "dataset": retraining.digest}
+            tags["dag_run"] = retraining.parent
             retraining.tracker.set_alias(run.register(model, retraining.classifier_name, tags, ""), CHAMPION)
 
 

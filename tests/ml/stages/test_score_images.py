@@ -39,7 +39,7 @@ def jury_world(make_world: Callable[[], World]) -> World:
         patch.chdir(world.settings.home)
         for animal, (model, padding) in models.items():
             with job.tracker.stage(ANIMAL, job.parent, "promote", animal) as stage:
-                tags = {"padding": padding, "dataset": job.digest}
+                tags = {"padding": padding, "complexity": "1", "dataset": job.digest, "dag_run": job.parent}
                 job.tracker.set_alias(stage.register(model, f"{animal}-classifier", tags, "…"), CHAMPION)
     return world
 
@@ -191,6 +191,7 @@ def test_a_killed_scoring_goes_on_where_it_was(
     assert [(run.info.run_id, run.info.status) for run in runs] == [(again.run_id, "FINISHED")]
 
 
+@pytest.mark.usefixtures("own_environment")
 def test_from_the_terminal(
     jury_world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
