@@ -72,8 +72,8 @@ def _meet(
         animal = int(both.label.sum())
         return Decision(
             False,
-            f"too few photos to tell: both can be judged fairly on {animal:,} of {job.animal} and "
-            f"{len(both) - animal:,} others, and it takes some of each.",
+            f"too few photos to tell: the two can be compared fairly on {animal:,} photos of {job.animal} and "
+            f"{len(both) - animal:,} of other animals; some of each are needed. {_left_out(left_out)}".rstrip(),
         ), numbers
     outcome = compared(both)
     figure = figures.paired_comparison(
@@ -101,7 +101,7 @@ def _meet(
 
 
 def _left_out(photos: int) -> str:
-    return f"{photos:,} photos are not compared, as one of the two knows near-duplicates of them." if photos else ""
+    return f"{photos:,} photos were left out: one of the two was trained on near-duplicates of them." if photos else ""
 
 
 def champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion) -> tuple[pd.DataFrame, int, np.ndarray]:

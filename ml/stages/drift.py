@@ -77,7 +77,9 @@ def measure(
             found[animal] = one
         else:
             fewest, kind = (len(new), "new") if len(new) < drift.FEWEST else (len(drawn), "training")
-            unmeasured[animal] = f"{fewest} unlike {kind} photos are too few, at least {drift.FEWEST} are needed"
+            unmeasured[animal] = (
+                f"{fewest} {kind} photos, near-duplicates counted once, are too few; at least {drift.FEWEST} are needed"
+            )
     return Drifts(found, unmeasured)
 
 

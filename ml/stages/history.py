@@ -32,8 +32,8 @@ class Looks(NamedTuple):
         if self.models < 2:
             return ""
         return (
-            f"{self.models:,} models have been compared on these photos since {self.since:%Y-%m-%d}: of so many "
-            f"equally good ones the best would look {100 * luck:.1f} points better than it is."
+            f"{self.models:,} models have been compared on these photos since {self.since:%Y-%m-%d}: the best of "
+            f"{self.models:,} equally good ones would look about {100 * luck:.1f} points better than it is."
         )
 
 

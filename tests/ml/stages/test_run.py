@@ -15,7 +15,7 @@ from world import ANIMAL, World, make_settings
 from ml import crossvalidation
 from ml.data import manifest
 from ml.data.sample import draw_samples
-from ml.errors import DataError
+from ml.errors import DataError, LostError
 from ml.models.baseline import build_baseline
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
@@ -314,17 +314,21 @@ def test_the_best_champion_so_far_is_met_too_and_one_that_is_lost_is_passed_over
     now = job.tracker.read_table(champion.run_id, "out_of_fold")
     assert decide._best_so_far(job, now, champion) is None
     perfect = now.assign(probability=now.label.astype(float))
-    for name, table in (("earlier", perfect), ("lost", None)):
+    made = {}
+    for name, table in (("earlier", perfect), ("lost", None), ("damaged", perfect.drop(columns="group"))):
         with job.tracker.stage(ANIMAL, job.parent, "promote", name) as stage:
             stage.log({"promoted": 1.0})
             if table is not None:
                 stage.table("out_of_fold", table)
-            stage.register(build_baseline(16), job.classifier_name, {"padding": "null"}, name)
+            made[name] = stage.register(build_baseline(16), job.classifier_name, {"padding": "null"}, name)
     wrong = now.assign(probability=1 - now.label.astype(float))
     best = decide._best_so_far(job, wrong, champion)
     assert best is not None
     assert best.difference == pytest.approx(-1)
     assert best.n == len(now)
+    for name in ("lost", "damaged"):
+        with pytest.raises(LostError, match=r"can't be compared.*menagerie champion"):
+            decide.champion_beside(job, now, made[name])
 
 
 def test_no_dataset_yet_says_what_to_do(world: World, tmp_path: Path) -> None:
