@@ -117,8 +117,8 @@ def decide(
     if comparison.n_positives < comparison.enough:
         return Decision(
             False,
-            f"too few photos to tell: with {comparison.n_positives:,} of the animal, even a model with the same answers "
-            f"could be more than {points} worse; at least {comparison.enough:,} are needed ({numbers}).",
+            f"too few photos to tell: with {comparison.n_positives:,} of the animal, even a model with the same "
+            f"answers could be more than {points} worse; at least {comparison.enough:,} are needed ({numbers}).",
         )
     return Decision(False, f"it isn't shown to be better, and may be worse by more than {points} ({numbers}).")
 

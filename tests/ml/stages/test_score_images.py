@@ -149,7 +149,7 @@ def test_what_is_not_measured_is_not_none(
     assert "drift" not in few.metrics
     tag = jury_world.job("made").tracker.client.get_run(few.run_id).data.tags["menagerie.drift"]
     assert tag.startswith("not measured for ")
-    assert f"{ANIMAL}: 9 unlike new photos are too few, at least 10 are needed" in tag
+    assert f"{ANIMAL}: 9 new photos, near-duplicates counted once, are too few; at least 10 are needed" in tag
     assert "Drift was not measured" in few.summary
 
 
