@@ -135,9 +135,22 @@ def test_the_same_photos_are_no_drift_and_others_are(
     assert "drift_distance_tiger" not in scored.metrics, "the photos that it was trained with are not here"
     other = score(jury_world, fill(tmp_path / "clouds", {".": 30}), "clouds")
     assert other.metrics["drift"] == 1
-    assert "drifted from the training photos of elephant" in other.summary
+    assert "of the photos are unlike any training photo of elephant" in other.summary
     tags = jury_world.job("made").tracker.client.get_run(other.run_id).data.tags
     assert "drifted" in tags["menagerie.drift"]
+    assert "not measured for tiger: " in tags["menagerie.drift"]
+
+
+def test_what_is_not_measured_is_not_none(
+    jury_world: World, tmp_path: Path, fill: Callable[[Path, dict[str, int]], Path]
+) -> None:
+    """Of a few photos nobody knows whether they have drifted: that isn't "none", nor 0."""
+    few = score(jury_world, fill(tmp_path / "few", {".": 9}), "few")
+    assert "drift" not in few.metrics
+    tag = jury_world.job("made").tracker.client.get_run(few.run_id).data.tags["menagerie.drift"]
+    assert tag.startswith("not measured for ")
+    assert f"{ANIMAL}: 9 new photos, near-duplicates counted once, are too few; at least 10 are needed" in tag
+    assert "Drift was not measured" in few.summary
 
 
 def test_a_killed_scoring_goes_on_where_it_was(
