@@ -43,7 +43,9 @@ def score_images() -> None:
     @task.short_circuit
     def drifted(found: dict[str, Any]) -> bool:
         """Go on only if the photos have drifted and validation is to be asked for."""
-        return bool(found["metrics"]["drift"]) and ScoreParams.read(get_current_context()["params"]).validate_on_drift
+        return (
+            bool(found["metrics"].get("drift")) and ScoreParams.read(get_current_context()["params"]).validate_on_drift
+        )
 
     validate = TriggerDagRunOperator(
         task_id="validate",

@@ -7,6 +7,7 @@ A table that can't be used stops its animal alone: `read` returns the others, an
 import difflib
 import json
 import re
+import unicodedata
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -23,13 +24,16 @@ from ml.tables import Fault, Tables
 NAME = r"^[a-z][a-z0-9_]{0,39}$"
 SCHEDULES = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 CRON_FIELDS = 5
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "images"})
+"""Folders that divide a dataset and are no class, where they hold folders."""
 NAME_IN_WORDS = "at most 40 lower-case letters, digits and underscores, of which the first is a letter"
 
 
 class Animal(BaseModel):
     """One table of `animals.toml`. The description of a field says what it must be, in TOML's words.
 
-    Globs are matched against the photo's path below the photo root, `*` crosses folders, and case counts.
+    Globs are matched against the photo's path below the photo root, and below folders such as `train` and `test` too
+    (see `below_splits`). `*` crosses folders, and case counts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +90,13 @@ class Animal(BaseModel):
     def is_positive(self, path: str) -> bool:
         return _matches(path, self.positives)
 
+    def looks_positive(self, path: str) -> bool:
+        """Return whether a photo would match if its folders' names were written as these globs write them.
+
+        Capitals, blanks and the way in which accents are encoded don't count.
+        """
+        return _matches(_as_seen(path), tuple(map(_as_seen, self.positives)))
+
     def is_holdout(self, path: str) -> bool:
         return _matches(path, self.holdout)
 
@@ -100,7 +111,7 @@ class Animal(BaseModel):
     def choose_negatives(self, paths: list[str]) -> list[str]:
         """Return those of `paths` that are this animal's negatives (may be none)."""
         others = [path for path in paths if not self.is_positive(path)]
-        found = ([path for path in others if fnmatchcase(path, glob)] for glob in self.negatives)
+        found = ([path for path in others if _matches(path, (glob,))] for glob in self.negatives)
         return next(filter(None, found), [])
 
 
@@ -196,5 +207,26 @@ def _group_pattern(text: str) -> re.Pattern[str]:
     return re.compile(globs[0] + "".join(name + glob for name, glob in zip(named, globs[1:], strict=True)), re.DOTALL)
 
 
+def below_splits(path: str) -> str:
+    """Return a path without the folders at its head that only divide a dataset, such as `train/` or `images/val/`."""
+    folders = path.split("/")
+    while len(folders) > 2 and folders[0].strip().casefold() in SPLITS:
+        del folders[0]
+    return "/".join(folders)
+
+
 def _matches(path: str, globs: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(path, glob) for glob in globs)
+    path = unicodedata.normalize("NFC", path)
+    paths = {path, below_splits(path)}
+    return any(_match(each, unicodedata.normalize("NFC", glob)) for glob in globs for each in paths)
+
+
+def _match(path: str, glob: str) -> bool:
+    # A folder may be called `tiger [2024]`.
+    return fnmatchcase(path, glob) or ("[" in glob and fnmatchcase(path, glob.replace("[", "[[]")))
+
+
+def _as_seen(path: str) -> str:
+    """Return a path or glob with its folders' names as a person sees them; the file's name stays."""
+    *folders, file = unicodedata.normalize("NFC", path).split("/")
+    return "/".join([*(" ".join(unicodedata.normalize("NFKC", name).casefold().split()) for name in folders), file])

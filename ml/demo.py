@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 
 from ml import animals, stack
 from ml.data.sample import draw_samples
-from ml.environment import USER, dags_folder, password
+from ml.environment import USER, password
 from ml.errors import MenagerieError, ServiceError
 from ml.follower import Follower
 from ml.outcome import results
@@ -30,7 +29,7 @@ def demo(settings: Settings, photos: Path | None, console: Console) -> None:
         MenagerieError: a stack runs already, doesn't start, or ends early; or the last run of a DAG failed, and
             the end of the log was printed.
     """
-    settings = replace(settings, photos=(photos or settings.home / "drawings").absolute(), photos_url="")
+    settings = settings.model_copy(update={"photos_root": str((photos or settings.home / "drawings").absolute())})
     process = stack.start(settings, console)
     try:
         if photos is None:
@@ -66,7 +65,7 @@ def join(settings: Settings, preset: str, console: Console) -> None:
 def _run_all(settings: Settings, console: Console, preset: str = "") -> None:
     """Run every DAG once, and follow it; at `preset`, if it isn't that which the stack was started with."""
     airflow = stack.client(settings)
-    dags = _dags(airflow)
+    dags = _dags(airflow, settings)
     retrains = [dag for dag in dags if dag.startswith(RETRAIN)]
     others = [dag for dag in dags if dag not in (VALIDATE, *retrains)]
     chosen: dict[str, dict[str, Any]] = {dag: {"preset": preset} if preset else {} for dag in retrains}
@@ -107,7 +106,7 @@ def progress_bar(console: Console, text: str, amount: ProgressColumn) -> Iterato
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
-def _dags(airflow: Airflow) -> list[str]:
+def _dags(airflow: Airflow, settings: Settings) -> list[str]:
     """Return the ids of the DAGs in alphabetical order.
 
     Raises:
@@ -117,7 +116,7 @@ def _dags(airflow: Airflow) -> list[str]:
         raise MenagerieError(f"Airflow can't read {error['filename']}:\n{error['stack_trace']}")
     dags = sorted(dag["dag_id"] for dag in airflow.all("dags", "dags", exclude_stale=True))
     if VALIDATE not in dags:
-        raise MenagerieError(f"Expected the DAG {VALIDATE} in {dags_folder()}. Received: {', '.join(dags) or 'none'}")
+        raise MenagerieError(f"Expected the DAG {VALIDATE} in {settings.dags}. Received: {', '.join(dags) or 'none'}")
     return dags
 
 

@@ -4,7 +4,6 @@ import base64
 import os
 import secrets
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from ml import mlflow_server
@@ -39,7 +38,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MENAGERIE_PRESET": settings.preset,
         "MENAGERIE_AIRFLOW_PAGE": settings.airflow_page,
         "MENAGERIE_MLFLOW_PAGE": settings.mlflow_page,
-        "MENAGERIE_DAGS": dags_folder(),
+        "MENAGERIE_DAGS": settings.dags,
         "AIRFLOW_HOME": airflow,
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
         "KERAS_BACKEND": "tensorflow",
@@ -50,7 +49,7 @@ def environment(settings: Settings) -> dict[str, str]:
     }
     options: dict[str, dict[str, object]] = {
         "core": {
-            "dags_folder": dags_folder(),
+            "dags_folder": settings.dags,
             "plugins_folder": CHECKOUT / "plugins",
             "load_examples": False,
             "executor": "LocalExecutor",
@@ -140,15 +139,10 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def adopt(settings: Settings) -> None:
     """Let this process compute, and talk to MLflow, as a task of the stack does, but on all cores."""
-    variables = environment(replace(settings, parallelism=1))
+    variables = environment(settings.model_copy(update={"parallelism": 1}))
     for name in os.environ.keys() - variables.keys():
         del os.environ[name]
     os.environ.update(variables)
-
-
-def dags_folder() -> Path:
-    """Return the folder of the DAG files: `MENAGERIE_DAGS`, or the checkout's."""
-    return Path(os.environ.get("MENAGERIE_DAGS") or CHECKOUT / "dags").absolute()
 
 
 def password(settings: Settings) -> str:

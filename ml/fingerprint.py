@@ -24,6 +24,7 @@ NUMERIC = {
     "scipy": {"scipy"},
     "pandas": {"pandas"},
     "PIL": {"pillow"},
+    "pi_heif": {"pi-heif"},
     "sklearn": {"scikit-learn", "scipy"},
     "keras": {"keras", "tensorflow"},
     "keras_tuner": {"keras-tuner"},

@@ -6,7 +6,6 @@ from datetime import datetime
 import httpx
 
 from ml import animals
-from ml.environment import dags_folder
 from ml.rest import Airflow
 from ml.settings import Settings
 
@@ -31,7 +30,7 @@ def missing_parts(
 
 def _unparsed(airflow: Airflow, since: datetime, settings: Settings) -> list[str]:
     """Return the DAG files whose DAGs, or errors, Airflow doesn't know yet."""
-    folder = dags_folder()
+    folder = settings.dags
     files = [path for path in sorted(folder.rglob("*.py")) if re.search(r"@dag\b|\bDAG\(", path.read_text())]
     if not any(animal.gan for animal in animals.read(settings.animals).values()):
         files = [path for path in files if path.name != "gan.py"]  # there is no DAG in it then

@@ -4,74 +4,149 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, Any
 from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources.utils import parse_env_vars
 
 from ml.addresses import is_local
 from ml.errors import ParameterError
 from ml.presets import PresetName
 
+PREFIX = "MENAGERIE_"
 SMTP = re.compile(r"smtps?://[^/?\s]+(\?from=[^&\s]+)?")
 ADDRESS = re.compile(r"https?://[^/\s]+\S*|mailto:[^@\s]+@[^@\s]+")
-OBJECTS = re.compile(r"[a-z][a-z0-9]*://[^/\s]+(/(?!\.{1,2}(/|$))[^/]+)*")
-
-VARIABLES = frozenset(
-    f"MENAGERIE_{name}"
-    for name in (
-        *("HOME", "PHOTOS", "STORE", "ANIMALS", "DAGS", "HOST", "AIRFLOW_PORT", "MLFLOW_PORT", "PARALLELISM"),
-        *("PRESET", "GPU_QUEUE", "GPUS", "NOTIFY", "SMTP", "AIRFLOW_PAGE", "MLFLOW_PAGE"),
-    )
-)
-"""Every setting's name in the environment."""
+OBJECTS = re.compile(r"[a-z][a-z0-9]*://(?!\.{1,2}(/|$)|~)[^/\s]+(/(?!\.{1,2}(/|$))[^/]+)*")
+OBJECTS_EXAMPLE = "such as s3://bucket/folder or gs://bucket/folder"
 SERVICE_LINK = re.compile(r"_SERVICE_HOST=|_SERVICE_PORT(_\w+)?=|_PORT_\d+_\w+=|_PORT=(tcp|udp|sctp)://")
-"""Variables by which Kubernetes tells of the services of a namespace; theirs may be called menagerie, too."""
+"""Variables by which Kubernetes names the services of a namespace; their names may begin with MENAGERIE_, too."""
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-@dataclass(frozen=True)
-class Settings:
+def _matching(pattern: re.Pattern[str]) -> AfterValidator:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError("it doesn't match")  # the error that a person reads is the field's description
+        return text
+
+    return AfterValidator(check)
+
+
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
+def _addresses(text: Any) -> Any:
+    """Return the addresses in a list with blanks between them; "log" is the Airflow log, which is always written."""
+    return [address for address in text.split() if address != "log"] if isinstance(text, str) else text
+
+
+# What each description says is what an error expects.
+Folder = Annotated[Path, AfterValidator(Path.absolute), Field(description="a path")]
+Page = Annotated[str, AfterValidator(_without_slash), Field(description="a URL")]
+Objects = Annotated[str, AfterValidator(lambda url: _objects(url) if url else url)]
+Port = Annotated[int, Field(ge=1, le=65535, description="a whole number from 1 to 65535")]
+Address = Annotated[str, _matching(ADDRESS)]
+
+
+class Settings(BaseSettings):
     """Folders, addresses and limits of one installation.
 
-    Each field comes from the variable `MENAGERIE_<FIELD>`; what a user doesn't set lies under `home`.
+    Each field is the variable `MENAGERIE_<FIELD>`, unless it has an alias. An empty variable counts as not set. `read`
+    makes them.
     """
 
-    home: Path
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, populate_by_name=True)
+
+    home: Folder = CHECKOUT / "var"
     """Everything that is written: photos fetched or drawn, manifests, caches, databases, logs."""
-    photos: Path
-    """Root of the photo folders that are validated and trained on; if they are at `photos_url`, where they come to."""
-    animals: Path
+    photos_root: str = Field("", validation_alias=f"{PREFIX}PHOTOS", description=OBJECTS_EXAMPLE)
+    """Where the photos are: a folder, or a URL in an object store; empty is the folder of the drawings."""
+    store: Objects = Field("", description=OBJECTS_EXAMPLE)
+    """The object store of machines that have no volume in common: see `ml.data.store`."""
+    animals: Folder = CHECKOUT / "animals.toml"
     """The table of animals."""
-    host: str
+    dags: Folder = CHECKOUT / "dags"
+    """The folder of the DAG files."""
+    host: str = Field("127.0.0.1", description="an address of this machine")
     """Address that the servers listen on; 0.0.0.0 is every address."""
-    airflow_port: int
-    mlflow_port: int
-    mlflow_uri: str
+    airflow_port: Port = 8080
+    mlflow_port: Port = 5000
+    mlflow_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI", validate_default=True, description="a URL")
     """Address of the MLflow server, as clients on this machine reach it."""
-    parallelism: int
+    parallelism: int = Field(
+        max(1, min(os.cpu_count() or 1, 8)), ge=1, le=64, description="a whole number from 1 to 64"
+    )
     """Airflow tasks that run at once; each may hold TensorFlow (about 1 GB)."""
-    preset: PresetName
-    """How much a retraining tries unless told otherwise: see `ml.params`."""
+    preset: PresetName = Field("standard", description="one of quick, standard, thorough")
+    """How much a retraining tries unless the animal's table or the run says otherwise: see `ml.params`."""
     gpu_queue: str = "default"
     """The queue of the tasks that train; "default", Airflow's own, is that of all tasks."""
-    gpus: int | None = 1
+    gpus: Annotated[int | None, BeforeValidator(lambda value: None if value == "all" else value)] = Field(
+        1, ge=1, le=64, description="a whole number from 1 to 64, or all"
+    )
     """GPUs that one training may use at once; `None` is all of its machine's."""
-    photos_url: str = ""
-    """Where the photos are if not on a disk: in an object store, `s3://bucket/folder`."""
-    store: str = ""
-    """The object store of machines that have no volume in common: see `ml.data.store`."""
-    notify: tuple[str, ...] = field(default=(), repr=False)
-    """Whom failures and open questions are told: URLs that take a POST, and `mailto:` addresses."""
-    smtp: str = field(default="smtp://localhost", repr=False)
+    notify: Annotated[tuple[Address, ...], NoDecode, BeforeValidator(_addresses)] = Field(
+        (),
+        repr=False,
+        description="addresses such as https://host/path and mailto:me@host, with blanks between them, or log",
+    )
+    """Who is notified of failures and open questions: URLs that take a POST, and `mailto:` addresses."""
+    smtp: Annotated[str, _matching(SMTP)] = Field(
+        "smtp://localhost",
+        repr=False,
+        description="such as smtp://user:password@host:587?from=me@host or smtps://host",
+    )
     """The server that takes mail: `smtp[s]://[user:password@]host[:port][?from=address]`."""
-    airflow_page: str = ""
+    airflow_page: Page = ""
     """Address of Airflow in a browser, if it is not `airflow_url`."""
-    mlflow_page: str = ""
+    mlflow_page: Page = ""
     """Address of MLflow in a browser, if it is not `mlflow_uri`."""
-    mlflow_login: tuple[str, str] | None = field(default=None, repr=False, compare=False)
-    """User and password that MLflow asks for: `MLFLOW_TRACKING_USERNAME`, `MLFLOW_TRACKING_PASSWORD`."""
+    mlflow_user: str = Field("", validation_alias="MLFLOW_TRACKING_USERNAME")
+    mlflow_password: str = Field("", validation_alias="MLFLOW_TRACKING_PASSWORD", repr=False)
+    """User and password that MLflow asks for; empty if it asks for none, or is the stack's own."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the caller alone, so that what `read` is given is all that counts."""
+        return (init_settings,)
+
+    @field_validator("photos_root")
+    @classmethod
+    def _folder_or_objects(cls, address: str) -> str:
+        return _objects(address) if "://" in address else address
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _named_as_own(cls, uri: str, info: ValidationInfo) -> str:
+        if not {"host", "mlflow_port"} <= info.data.keys():
+            return uri  # one of them is wrong, which is the error to show
+        return _server(uri, _url(info.data["host"], info.data["mlflow_port"]))
+
+    @property
+    def photos(self) -> Path:
+        """Root of the photo folders that are validated and trained on; if they are in an object store, their copy."""
+        return self.local(self.photos_root or str(self.home / "drawings"))
+
+    @property
+    def photos_url(self) -> str:
+        """Where the photos are if not on a disk: in an object store, `s3://bucket/folder`."""
+        return self.photos_root if "://" in self.photos_root else ""
+
+    @property
+    def mlflow_login(self) -> tuple[str, str] | None:
+        """User and password that MLflow asks for."""
+        return (self.mlflow_user, self.mlflow_password) if self.mlflow_user else None
 
     @property
     def airflow_url(self) -> str:
@@ -103,12 +178,16 @@ class Settings:
         Raises:
             ParameterError: it is a URL of no object store.
         """
-        address = named or self.photos_url or str(self.photos)
-        return _objects("A URL of photos", address) if "://" in address else str(self.local(address))
+        address = named or self.photos_root or str(self.photos)
+        try:
+            return _objects(address) if "://" in address else str(self.local(address))
+        except ValueError as error:
+            raise ParameterError(f"A URL of photos must be {error}") from None
 
     def local(self, address: str) -> Path:
         """Return where on this machine the file or folder at `address` is, a path, or comes to from there, a URL."""
-        return _local(self.home, address)
+        protocol, is_url, rest = address.partition("://")
+        return self.home / "mirrors" / protocol / rest if is_url else Path(address).expanduser().absolute()
 
     @property
     def cache(self) -> Path:
@@ -117,6 +196,22 @@ class Settings:
     @property
     def datasets(self) -> Path:
         return self.home / "datasets"
+
+
+class _Variables(EnvSettingsSource):
+    """The settings among the variables of an environment, which need not be this process's."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        super().__init__(Settings)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return parse_env_vars(self.environment, ignore_empty=True)
+
+
+def variables() -> dict[str, str]:
+    """Return the variable of each field of the settings."""
+    return {name: str(field.validation_alias or PREFIX + name.upper()) for name, field in Settings.model_fields.items()}
 
 
 def read(environment: Mapping[str, str] | None = None) -> Settings:
@@ -128,32 +223,18 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     """
     env = os.environ if environment is None else environment
     _refuse_unknown(name for name, value in env.items() if not SERVICE_LINK.search(f"{name}={value}"))
-    home = Path(env.get("MENAGERIE_HOME") or CHECKOUT / "var").absolute()
-    host = env.get("MENAGERIE_HOST") or "127.0.0.1"
-    photos = env.get("MENAGERIE_PHOTOS") or str(home / "drawings")
-    photos_url = _objects("MENAGERIE_PHOTOS", photos) if "://" in photos else ""
-    mlflow_port = _whole_number(env, "MENAGERIE_MLFLOW_PORT", 5000, 1, 65535)
-    user = env.get("MLFLOW_TRACKING_USERNAME")
-    return Settings(
-        home=home,
-        photos=_local(home, photos_url or photos),
-        photos_url=photos_url,
-        store=_objects("MENAGERIE_STORE", env["MENAGERIE_STORE"]) if env.get("MENAGERIE_STORE") else "",
-        animals=Path(env.get("MENAGERIE_ANIMALS") or CHECKOUT / "animals.toml").absolute(),
-        host=host,
-        airflow_port=_whole_number(env, "MENAGERIE_AIRFLOW_PORT", 8080, 1, 65535),
-        mlflow_port=mlflow_port,
-        mlflow_uri=_server(env.get("MLFLOW_TRACKING_URI") or "", _url(host, mlflow_port)),
-        parallelism=_whole_number(env, "MENAGERIE_PARALLELISM", max(1, min(os.cpu_count() or 1, 8)), 1, 64),
-        preset=_preset(env.get("MENAGERIE_PRESET") or "standard"),
-        gpu_queue=env.get("MENAGERIE_GPU_QUEUE") or "default",
-        gpus=None if env.get("MENAGERIE_GPUS") == "all" else _whole_number(env, "MENAGERIE_GPUS", 1, 1, 64, ", or all"),
-        notify=_addresses(env.get("MENAGERIE_NOTIFY") or ""),
-        smtp=_smtp(env.get("MENAGERIE_SMTP") or "smtp://localhost"),
-        airflow_page=env.get("MENAGERIE_AIRFLOW_PAGE", "").rstrip("/"),
-        mlflow_page=env.get("MENAGERIE_MLFLOW_PAGE", "").rstrip("/"),
-        mlflow_login=(user, env.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
-    )
+    try:
+        return Settings(**_Variables(env)())
+    except ValidationError as error:
+        wrong = {fault["loc"][0] for fault in error.errors()}
+        refusals = [_refusal(*each, env) for each in variables().items() if wrong & {*each}]
+        raise ParameterError(" ".join(refusals)) from None
+
+
+def _refusal(name: str, variable: str, env: Mapping[str, str]) -> str:
+    field = Settings.model_fields[name]
+    received = repr(env[variable]) if field.repr else "something else"  # that may hold a password
+    return f"{variable} must be {field.description}. Received: {received}."
 
 
 def _url(host: str, port: int) -> str:
@@ -173,57 +254,19 @@ def _server(uri: str, own: str) -> str:
     return own if is_ours or not uri else uri
 
 
-def _local(home: Path, address: str) -> Path:
-    protocol, is_url, rest = address.partition("://")
-    return home / "mirrors" / protocol / rest if is_url else Path(address).expanduser().absolute()
-
-
-def _objects(name: str, text: str) -> str:
+def _objects(text: str) -> str:
     """Return the URL of objects, without a slash at its end."""
     if not OBJECTS.fullmatch(url := text.rstrip("/")):
-        raise ParameterError(f"{name} must be such as s3://bucket/folder or gs://bucket/folder. Received: {text!r}")
+        raise ValueError(f"{OBJECTS_EXAMPLE}. Received: {text!r}")
     return url
-
-
-def _whole_number(env: Mapping[str, str], name: str, default: int, low: int, high: int, besides: str = "") -> int:
-    text = env.get(name) or str(default)
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise ParameterError(f"{name} must be a whole number from {low} to {high}{besides}. Received: {name}={text!r}")
-    return int(text)
-
-
-def _preset(text: str) -> PresetName:
-    for name in get_args(PresetName):
-        if text == name:
-            return name
-    raise ParameterError(f"MENAGERIE_PRESET must be one of {', '.join(get_args(PresetName))}. Received: {text!r}")
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
     """Raise ParameterError where a variable looks like a setting and is none: it would have no effect."""
+    known = [variable.removeprefix(PREFIX) for variable in variables().values() if variable.startswith(PREFIX)]
     for name in sorted(names):
-        if name.startswith("MENAGERIE_") and name not in VARIABLES:
-            known = [variable.removeprefix("MENAGERIE_") for variable in VARIABLES]
-            near = difflib.get_close_matches(name.removeprefix("MENAGERIE_"), known, 1)
-            advice = f"Did you mean MENAGERIE_{near[0]}?" if near else f"Settings: {', '.join(sorted(VARIABLES))}."
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known:
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), known, 1)
+            listed = ", ".join(sorted(PREFIX + each for each in known))
+            advice = f"Did you mean {PREFIX}{near[0]}?" if near else f"Settings: {listed}."
             raise ParameterError(f"{name} is not a setting of Menagerie. {advice}")
-
-
-def _addresses(text: str) -> tuple[str, ...]:
-    addresses = tuple(address for address in text.split() if address != "log")
-    for number, address in enumerate(addresses, 1):
-        if not ADDRESS.fullmatch(address):
-            raise ParameterError(
-                "MENAGERIE_NOTIFY must be addresses such as https://host/path and mailto:me@host, with blanks between "
-                f"them, or log. Received something else as address {number}."
-            )
-    return addresses
-
-
-def _smtp(text: str) -> str:
-    if not SMTP.fullmatch(text):
-        raise ParameterError(
-            "MENAGERIE_SMTP must be such as smtp://user:password@host:587?from=me@host or smtps://host. Received "
-            "something else."  # and maybe a password
-        )
-    return text

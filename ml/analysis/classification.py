@@ -2,8 +2,8 @@
 
 Two protocols come from the same predictions. *Balanced*: all photos of the rarer side and as many of the
 other, drawn evenly over its classes, several times. *All*: every photo, where accuracy says little because
-most are negatives. Draws are carried as weights (how often a photo is drawn, over the number of draws), which
-makes every balanced metric the plain weighted one, with the photos of one draw as its total weight.
+most are negatives. Draws are carried as weights (how probable it is that a photo is drawn), which makes every
+balanced metric the plain weighted one, with the photos of one draw as its total weight.
 
 Everywhere: `labels` bool[N], true for the animal; `probabilities` float[N] of the animal, in [0, 1], a photo
 being called the animal from 0.5 on; `classes` str[N], the class folder of each photo; `weights` float[N], one
@@ -70,6 +70,27 @@ def balanced_subset(candidates: IntArray, labels: BoolArray, classes: StrArray, 
 def draw_weights(draws: Sequence[IntArray], n_photos: int) -> FloatArray:
     """How often each photo was drawn, over the number of draws: float[n_photos]; they sum up to one draw."""
     return np.bincount(np.concatenate(draws), minlength=n_photos) / len(draws)
+
+
+def draw_probabilities(labels: BoolArray, classes: StrArray) -> FloatArray:
+    """How probable each photo is to be in a balanced draw: float[N], what `draw_weights` comes to with many draws.
+
+    The rarer side is in every draw. On the other every class gets an equal share of the draw, as far as it has photos.
+
+    Raises DataError where positives or negatives are missing.
+    """
+    labels = _both_sides(labels)
+    probabilities = np.ones(len(labels))
+    for side in (labels, ~labels):
+        names, place, sizes = np.unique(np.asarray(classes)[side], return_inverse=True, return_counts=True)
+        left, shares = min(labels.sum(), (~labels).sum()), np.zeros(len(names))
+        while left > 1e-9:  # in turn, until a class runs out
+            able = shares < sizes
+            step = min(left / able.sum(), (sizes - shares)[able].min())
+            shares[able] += step
+            left -= step * able.sum()
+        probabilities[side] = (shares / sizes)[place]
+    return probabilities
 
 
 def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -189,10 +210,10 @@ def evaluate(
     """The metrics of a classifier, by the names they have in MLflow.
 
     `cv_*` are on balanced draws, calibration included (on all photos any model that says "no" has a Brier
-    score near 0), `cv_all_*` on all photos. Mean and standard deviation (of a sample, ddof 1) of the accuracy
-    are over the folds of one draw, then averaged over the draws. The interval is Wilson's on the pooled
-    predictions with the photos of one draw as n: as the draws share their positives, more draws don't make it
-    narrower. ROC-AUC is of pooled predictions too.
+    score near 0), `cv_all_*` on all photos. The accuracy is that of the pooled predictions; its standard deviation
+    (of a sample, ddof 1) is over the folds of one draw, then averaged over `draws`. The interval is Wilson's
+    on the pooled predictions with the photos of one draw as n: as the draws share their positives, more draws don't
+    make it narrower. ROC-AUC is of pooled predictions too.
 
     Raises DataError where positives or negatives are missing, or probabilities are not numbers in [0, 1].
     """
@@ -201,13 +222,13 @@ def evaluate(
     called = _called(probabilities)
     correct = called == labels
     chosen = balanced_draws(labels, classes, seed, draws)
-    weights = draw_weights(chosen, len(labels))
+    weights = draw_probabilities(labels, classes)
 
     by_fold = [pd.Series(correct[draw].astype(float)).groupby(np.asarray(folds)[draw]).mean() for draw in chosen]
     n = float(weights.sum())
     low, high = wilson_interval(float(weights @ correct), n)
     return {
-        "cv_accuracy_mean": float(np.mean([folds.mean() for folds in by_fold])),
+        "cv_accuracy_mean": float(weights @ correct) / n,
         "cv_accuracy_std": float(np.mean([folds.std() if len(folds) > 1 else 0.0 for folds in by_fold])),
         "cv_accuracy_low": low,
         "cv_accuracy_high": high,

@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from ml.analysis.classification import wilson_interval
+
 Floats = NDArray[np.floating]
 
 FEWEST = 10
-"""Photos of each kind below which nothing is said."""
+"""Photos of each kind below which nothing is measured."""
 FAMILIAR = 0.95
 """Share of the training photos that count as familiar to the others."""
 
@@ -19,22 +21,32 @@ class Drift:
     """What two sets of photos have to do with each other.
 
     Attributes:
-        distance: 0 (no difference) to 1 (nothing in common).
-        p_value: how often a difference as large comes about among photos of one kind.
         unfamiliar: share of the new photos that are farther from the nearest training photo than 95 % of the training
             photos are from theirs; 0.05 is to be expected. Unlike the distance, it doesn't mind which animals are more
-            frequent than before.
+            frequent than before. `unfamiliar_low` and `unfamiliar_high` are its 95 % interval.
+        distance: 0 (no difference) to 1, which only points without any spread reach: photos that have nothing in
+            common with the training photos are often at 0.3 to 0.5.
+        p_value: how often a difference as large comes about among as many photos of one kind, taken one by one.
         familiar: that distance, beyond which a photo is like none that was trained on.
         nearest_new: distance of each new photo to the nearest training photo, [N].
         nearest_training: distance of each training photo to the nearest other, [M].
     """
 
+    unfamiliar: float
+    unfamiliar_low: float
+    unfamiliar_high: float
     distance: float
     p_value: float
-    unfamiliar: float
     familiar: float
     nearest_new: Floats
     nearest_training: Floats
+
+    def is_beyond(self, distance: float, level: float) -> bool:
+        """Return whether it is a drift: as far as `distance`, at a p-value of at most `level`, and unfamiliar.
+
+        A folder of a few scenes is always far by the p-value, which takes photos one by one; but it is familiar.
+        """
+        return self.unfamiliar_low > 1 - FAMILIAR and self.distance >= distance and self.p_value <= level
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
@@ -60,13 +72,20 @@ def measure(new: Floats, training: Floats, seed: int, permutations: int = 999) -
 
     distances = _distances(both, training.std(axis=0))
     np.fill_diagonal(distances, np.inf)
-    nearest_new = distances[is_new][:, ~is_new].min(axis=1)
+    across = distances[is_new][:, ~is_new]
+    nearest_new = across.min(axis=1)
     nearest_training = distances[~is_new][:, ~is_new].min(axis=1)
     familiar = float(np.quantile(nearest_training, FAMILIAR))
+    unfamiliar = float((nearest_new > familiar).mean())
+    # Photos of one scene are most like the same training photo, and are familiar or not together.
+    scenes = len(np.unique(across.argmin(axis=1)))
+    low, high = wilson_interval(unfamiliar * scenes, scenes)
     return Drift(
+        unfamiliar=unfamiliar,
+        unfamiliar_low=low,
+        unfamiliar_high=high,
         distance=float(np.sqrt(max(observed, 0.0))),
         p_value=float((1 + sum(value >= observed for value in shuffled)) / (1 + permutations)),
-        unfamiliar=float((nearest_new > familiar).mean()),
         familiar=familiar,
         nearest_new=nearest_new,
         nearest_training=nearest_training,

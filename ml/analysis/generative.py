@@ -128,6 +128,15 @@ def copy_rate(generated: FloatArray, held_out: FloatArray) -> float:
     return float((_enough(generated, "generated pictures", 1) < _enough(held_out, "held-out photos", 1).min()).mean())
 
 
+def copy_rate_by_chance(generated: int, held_out: int) -> tuple[float, float]:
+    """What `copy_rate` would be of as many new photos instead of pictures: its mean, and its 95th percentile.
+
+    The rank of the nearest held-out photo among photos like it is uniform, which makes the number beta-binomial.
+    """
+    chance = stats.betabinom(generated, 1, held_out)
+    return float(chance.mean() / generated), float(chance.ppf(0.95) / generated)
+
+
 def nearer_than_new(generated: FloatArray, held_out: FloatArray) -> float:
     """The chance that a picture is nearer to the training photos than a photo that was not trained on.
 

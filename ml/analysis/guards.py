@@ -31,7 +31,8 @@ def verdicts_kept(before: np.ndarray, after: np.ndarray) -> float:
 def faults(kept: Mapping[str, float], alarms: Mapping[str, float]) -> list[str]:
     """Return in words which checks fail: `kept` verdicts per change of the photo, false `alarms` per other animal."""
     said = [
-        f"only {share:.0%} of the verdicts stay when photos are {change}; at least {FEWEST_KEPT:.0%} are expected"
+        f"only {share:.0%} of the verdicts on photos it was trained on stay when they are {change}; at least "
+        f"{FEWEST_KEPT:.0%} are expected"
         for change, share in kept.items()
         if share < FEWEST_KEPT
     ]

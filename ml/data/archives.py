@@ -23,6 +23,8 @@ from ml.errors import DataError, ParameterError, StorageError
 CHUNK = 1 << 20
 # Below this no ratio is suspicious: a few flat drawings compress as well as a bomb does.
 HARMLESS_BYTES = 16 << 20
+MAX_HEADER = 1 << 20
+HELD = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 JUNK = {"__macosx", ".ds_store", "thumbs.db"}
 DAMAGE = (
     zipfile.BadZipFile,
@@ -222,6 +224,12 @@ class _StrictHeader(tarfile.TarInfo):
             if bytes(buf) == bytes(tarfile.BLOCKSIZE):  # how a tar ends
                 raise
             raise tarfile.ReadError(str(error)) from error
+
+    def _proc_member(self, opened: tarfile.TarFile) -> Self:
+        """Go on with a header, as tarfile does; but long names and extended headers are held in memory whole."""
+        if self.type in HELD and self.size > MAX_HEADER:
+            raise tarfile.ReadError(f"a header has {self.size:,} bytes; at most {MAX_HEADER:,} are read")
+        return super()._proc_member(opened)  # type: ignore[misc, no-any-return]
 
 
 class _Metered:

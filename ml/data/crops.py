@@ -1,6 +1,8 @@
 """Square crops of photos around their animal: where boxes come from, and how a crop is cut."""
 
+import codecs
 import csv
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from ml.errors import DataError
 
 BOXES = "boxes.csv"
 COLUMNS = ("file", "xmin", "ymin", "xmax", "ymax")
+SAVE = "Save it as CSV in UTF-8 (in Excel: CSV UTF-8)."
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,35 @@ class Box:
 def read_boxes(file: Path) -> dict[str, Box]:
     """Return the boxes of a table with the columns file, xmin, ymin, xmax, ymax, by the photos' file names.
 
+    Tables as Excel and editors save them are read too: with a byte order mark, in UTF-16, with semicolons or tabs
+    between the columns, with commas in the numbers, with blanks around the values.
+
     Raises:
-        DataError: a column is missing, or a line has no box on the photo.
+        DataError: the table is no text in UTF-8, a column is missing, or a line has no box on the photo.
     """
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        table = csv.DictReader(lines)
-        if missing := set(COLUMNS) - set(table.fieldnames or ()):
-            raise DataError(
-                f"{file}: expected the columns {', '.join(COLUMNS)}. Missing: {', '.join(sorted(missing))}."
-            )
-        return {line["file"]: _box(file, table.line_num, line) for line in table}
+    text = _text(file)
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
+    if missing := set(COLUMNS) - set(table.fieldnames):
+        raise DataError(
+            f"{file}, line 1: expected the columns {', '.join(COLUMNS)}. Missing: {', '.join(sorted(missing))}. "
+            f"Received: {head.strip()[:200]!r}. {SAVE}"
+        )
+    return {(line["file"] or "").strip(): _box(file, table.line_num, line) for line in table}
+
+
+def _text(file: Path) -> str:
+    data = file.read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        number = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{file}, line {number}: expected text in UTF-8. Received another encoding (Latin-1?). {SAVE}"
+        ) from error
 
 
 def square(box: Box, height: int, width: int) -> Box:
@@ -75,8 +97,8 @@ def centre(crops: np.ndarray, side: int) -> np.ndarray:
 
 def _box(file: Path, number: int, line: dict[str, str]) -> Box:
     try:
-        box = Box(*(float(line[name]) for name in COLUMNS[1:]))
-    except (TypeError, ValueError) as error:
+        box = Box(*(float(line[name].replace(",", ".")) for name in COLUMNS[1:]))
+    except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{file}, line {number}: expected four numbers. Received: {line}") from error
     if not (
         box.left < box.right

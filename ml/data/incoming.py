@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ml.data import photos, scanning
+from ml.data.listing import PassedOver, photo_files
 from ml.errors import DataError
 
 AHEAD = 96
@@ -41,21 +42,26 @@ class Incoming:
     """uint8 [height, width, 3] for each canvas; none where `facts.problem` says why."""
 
 
-def listing(root: Path, most: int | None = None, seed: int = 0) -> list[bytes]:
-    """Return the paths below `root` of all that is named like a photo, sorted; if there are more than `most`, so many
-    drawn at random.
+def listing(root: Path, most: int | None = None, seed: int = 0, passed: PassedOver | None = None) -> list[bytes]:
+    """Return the paths below `root` of all photos, sorted; if there are more than `most`, so many drawn at random.
+
+    What is passed over is added to `passed`: see `ml.data.listing`.
 
     Raises:
-        DataError: `root` is no folder, holds no photo, or a folder in it can't be listed.
+        DataError: `root` is no folder, holds no photo, or can't be listed.
     """
     if not root.is_dir():
         received = "a file" if root.exists() else "nothing there"
         raise DataError(f"Expected a folder of photos at {root}. Received: {received}.")
+    passed = PassedOver() if passed is None else passed
     start = len(os.fsencode(root)) + 1
     # Bytes, as a million paths take half the memory then, and a name may be no UTF-8.
-    found = sorted(os.fsencode(path)[start:] for path in scanning.photo_files(root))
+    found = sorted(os.fsencode(path)[start:] for path in photo_files(root, passed))
     if not found:
-        raise DataError(f"No photo in {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))}.")
+        raise DataError(
+            f"No photo in {root}: expected JPEG, PNG, HEIC or other pictures. "
+            f"Received: {passed.sentence() or 'no file'}."
+        )
     if most is None or len(found) <= most:
         return found
     drawn = np.random.default_rng(seed).choice(len(found), most, replace=False)

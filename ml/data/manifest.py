@@ -7,14 +7,15 @@ names the outcome. `publish` makes it the version that training reads.
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ml.animals import Animal
-from ml.data import store
+from ml.animals import Animal, below_splits
+from ml.data import naming, store
 from ml.data.files import replacing
 from ml.data.scenes import bursts
 from ml.data.splits import assign_folds, joined_groups
@@ -24,13 +25,14 @@ from ml.errors import DataError
 def draft(scanned: pd.DataFrame, animal: Animal, others: Sequence[Animal] = ()) -> pd.DataFrame:
     """Return the rows of `scanned` that are the animal's, with what its folders say of them.
 
-    Adds `label` (1 the animal, 0 another), `class` (the animal's name, or the negative's top folder), `holdout`,
-    `first_path` (where the same bytes come first, among the positives if there are any), `contradicted` (the same bytes
-    are both positive and negative), and two names of what belongs together: `scene` (by the animal's `group`) and
-    `burst`. A photo that is a positive of the `others`, too, is no negative, and no contradiction.
+    Adds `label` (1 the animal, 0 another), `class` (the animal's name, or the negative's top folder, `train/` and the
+    like left out), `holdout`, `first_path` (where the same bytes come first, among the positives if there are any),
+    `contradicted` (the same bytes are both positive and negative), and two names of what belongs together: `scene` (by
+    the animal's `group`) and `burst`. A photo that is a positive of the `others`, too, is no negative, and no
+    contradiction.
 
     Raises:
-        DataError: there is no positive, or no negative.
+        DataError: there is no positive, or no negative, or a negative's folder can't be told from a positive's.
     """
     paths = scanned.path.tolist()
     negatives = set(animal.choose_negatives(paths))
@@ -38,12 +40,12 @@ def draft(scanned: pd.DataFrame, animal: Animal, others: Sequence[Animal] = ()) 
     negative = np.array([path in negatives for path in paths], bool)
     for kind, found, globs in (("positives", positive, animal.positives), ("negatives", negative, animal.negatives)):
         if not found.any():
-            folders = sorted({path.split("/")[0] for path in paths if "/" in path})
             raise DataError(
                 f"{animal.name} has no {kind}: expected photos that match {' or '.join(globs)} among {len(paths)} "
-                f"photos. Received folders: {', '.join(folders[:30]) or 'none'}. "
+                f"photos. Received folders: {naming.told(paths)}.{naming.nearest(globs, paths)} "
                 f"Add the folder, or mend `{kind}` in animals.toml."
             )
+    naming.refuse_lookalikes(animal, sorted(negatives))
     table = scanned[positive | negative].reset_index(drop=True)
     table["label"] = positive[positive | negative].astype(np.int8)
     table["class"] = [_class(path, label, animal.name) for path, label in zip(table.path, table.label, strict=True)]
@@ -101,13 +103,12 @@ def digest(manifest: pd.DataFrame) -> str:
 
 
 def write(manifest: pd.DataFrame, root: str | Path, folder: Path) -> str:
-    """Write the manifest as `<digest>.parquet` in the animal's folder; return the digest.
-
-    It has the root of its photos, a path or a URL, and no longer what photos were compared by.
+    """Write the manifest as `<digest>.parquet` in the animal's folder, with the root of its photos, a path or a URL;
+    return the digest.
     """
     name = digest(manifest)
     with replacing(folder / f"{name}.parquet") as aside:
-        manifest.drop(columns=["look", "thumbnail"]).assign(root=str(root)).to_parquet(aside)
+        manifest.assign(root=str(root)).to_parquet(aside)
     return name
 
 
@@ -160,7 +161,8 @@ def _accepted(folder: Path) -> dict[str, str]:
 def _class(path: str, label: int, animal: str) -> str:
     if label:
         return animal
-    top = path.split("/", 1)[0] if "/" in path else "other"
+    path = below_splits(path)
+    top = unicodedata.normalize("NFC", path.split("/", 1)[0]) if "/" in path else "other"
     return f"not {animal}" if top == animal else top
 
 

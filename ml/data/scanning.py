@@ -2,11 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import NoReturn
 
 import pandas as pd
 
@@ -14,6 +13,7 @@ from ml import fingerprint
 from ml.data import cache, photos, store
 from ml.data.files import replacing
 from ml.data.first_photos import ways_out
+from ml.data.listing import PassedOver, photo_files
 from ml.data.near_duplicates import Fingerprints, near_duplicate_groups
 from ml.errors import DataError
 
@@ -21,27 +21,29 @@ FACTS = [field.name for field in fields(photos.Facts)]
 Progress = Callable[[int, int], None]
 
 
-def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd.DataFrame:
+def scan(
+    root: Path, cache_folder: Path, progress: Progress | None = None, passed: PassedOver | None = None
+) -> pd.DataFrame:
     """Read every photo below `root`; decode those that no earlier scan has decoded, and cache their pixels.
 
-    Returns one row a file that is named like a photo, sorted by path: `path` (below root, `/` between folders),
+    Returns one row per photo (see `ml.data.listing`), sorted by path: `path` (below root, `/` between folders),
     `sha256`, `bytes`, the columns of `photos.Facts`, and `near`, which near-duplicates have in common (empty for what
-    can't be read). What can't be read has its reason in `problem`. Hidden files,
-    files of other kinds and links to folders are passed over.
+    can't be read). What can't be read has its reason in `problem`. What is passed over is added to `passed`.
 
     Raises:
-        DataError: `root` is no folder, holds no photo, or a folder in it can't be listed.
+        DataError: `root` is no folder, holds no photo, or a folder within one of its folders can't be listed.
     """
     if not root.is_dir():
         raise DataError(
             f"Expected the photo folders at {root}. Received: {'a file' if root.exists() else 'nothing there'}.\n"
             f"{ways_out(root)}\nFor this run alone, the param `photos` may name another folder."
         )
-    files = sorted(photo_files(root), key=os.fspath)
+    passed = PassedOver() if passed is None else passed
+    files = sorted(photo_files(root, passed, in_classes=True), key=os.fspath)
     if not files:
         raise DataError(
-            f"No photo below {root}: expected files named {', '.join(sorted(photos.EXTENSIONS))}, "
-            f"one folder per class.\n{ways_out(root)}"
+            f"No photo below {root}: expected JPEG, PNG, HEIC or other pictures, one folder per class. "
+            f"Received: {passed.sentence() or 'no file'}.\n{ways_out(root)}"
         )
     facts, kept = _known_facts(cache_folder), cache.kept_pixels(cache_folder)
     known = {sha256: facts[sha256] for sha256 in facts.keys() & kept}
@@ -59,23 +61,6 @@ def scan(root: Path, cache_folder: Path, progress: Progress | None = None) -> pd
 
 def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def photo_files(root: Path) -> Iterator[Path]:
-    """Yield what is named like a photo below `root`, in no order; hidden files and folders are passed over."""
-    for folder, folders, files in os.walk(root, onerror=_refuse_folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in photos.EXTENSIONS:
-                yield path
-
-
-def _refuse_folder(error: OSError) -> NoReturn:
-    raise DataError(
-        f"The folder {error.filename} can't be listed: {error.strerror}. "
-        "Mend its rights, or take it out of the photo root."
-    ) from error
 
 
 def _read(root: Path, path: Path, known: dict[str, dict], cache_folder: Path) -> dict:
@@ -103,8 +88,8 @@ def _read(root: Path, path: Path, known: dict[str, dict], cache_folder: Path) ->
 
 def unfit(path: Path) -> str | None:
     """Return what keeps a file from being read as a photo at all, or `None`."""
-    if path.is_symlink():
-        return "it is a symbolic link: put the photo itself here"
+    if path.is_symlink() and not path.exists():
+        return "it is a symbolic link to something that is not there, or goes round in circles"
     if not path.is_file():  # a pipe would be waited on for ever
         return "it is no regular file"
     return photos.unfit_size(path.stat().st_size)

@@ -6,6 +6,9 @@ A photo that fails is left out with its reason; a dataset that fails stops the r
 import html
 import logging
 import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +135,7 @@ def require_dataset(
         Check(
             gxe.ExpectColumnMeanToBeBetween(column="left_out", max_value=most_left_out),
             f"more than {most_left_out:.0%} of the photos were left out",
-            "see the reasons in the manifest or in Data Docs; a folder may have been copied badly",
+            "see the reasons; a folder may have been copied badly",
         ),
         Check(
             gxe.ExpectColumnValuesToBeBetween(column="folds_of_group", max_value=1),
@@ -148,6 +151,24 @@ def require_dataset(
             raise DataError(_stop(check, paths, observed, outcome.page))
         warnings.append(f"{check.says} (observed: {observed})")
     return warnings, outcome
+
+
+def by_reason(reasons: Mapping[str, str], named: int = 3) -> str:
+    """Return how many photos were left out for which reason, the most frequent first, with some of their paths each."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for path, reason in sorted(reasons.items()):
+        # The same reason, whatever its numbers are, and whichever file it names.
+        alike[re.sub(r"\d+(\.\d+)?", "…", re.sub(r"same file as .*", "same file as another", reason))].append(path)
+    told = []
+    for paths in sorted(alike.values(), key=lambda paths: (-len(paths), paths)):
+        more = ", …" if len(paths) > named else ""
+        reason = (
+            reasons[paths[0]]
+            if len(paths) == 1 or len({reasons[path] for path in paths}) == 1
+            else (f"{reasons[paths[0]]}, and the like")
+        )
+        told.append(f"{len(paths)} ({', '.join(map(repr, paths[:named]))}{more}) because {reason}")
+    return "; ".join(told)
 
 
 def pages(docs: Path) -> list[Path]:

@@ -124,7 +124,7 @@ def paired_comparison(
 ) -> Figure:
     """Challenger against champion on the same photos: the difference, and the photos on which they disagree.
 
-    `difference` of balanced accuracy, `low` and `high` its 95 % interval, as in `selection.PairedComparison`.
+    `difference` of balanced accuracy, `low` and `high` its 95 % interval, as in `meeting.PairedComparison`.
     An interval that ends within the grey zone, or right of it, counts as not worse.
     """
     figure = new_figure(2.9, f"The challenger for {animal} against the champion, the same {photos(n_photos)}")

@@ -32,8 +32,9 @@ class ScoreParams(Params):
         ge=0,
         le=1,
         title="Distance",
-        description="How far from the training photos is a drift: 0 is no difference, 1 nothing in common. Stronger "
-        "compression makes about 0.1, another mix of animals 0.2 to 0.4, photos at night or of another source 0.4.",
+        description="How far from the training photos is a drift, if more photos are unlike any training photo than "
+        "chance explains. 0 is no difference; stronger compression makes about 0.1, photos at night or of another "
+        "source 0.3 to 0.5, hardly anything more.",
         json_schema_extra=DRIFT,
     )
     drift_level: float = Field(

@@ -23,6 +23,7 @@ NUMBERS = {
         "accuracy on balanced draws, out of fold",
         "{cv_accuracy_mean:.1%} ({cv_accuracy_low:.1%} to {cv_accuracy_high:.1%})",
     ),
+    "selected_accuracy": ("accuracy, corrected for the choice among candidates", "{selected_accuracy:.1%}"),
     "cv_roc_auc_mean": ("ROC-AUC", "{cv_roc_auc_mean:.4f}"),
     "cv_ece": ("calibration error", "{cv_ece:.4f}"),
     "million_multiply_adds": ("million multiply-adds a photo", "{million_multiply_adds:,.4g}"),

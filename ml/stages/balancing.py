@@ -16,7 +16,9 @@ def balance(folds: Sequence[Fold], labels: np.ndarray) -> tuple[list[Fold], floa
     """Shift the log-odds of every fold by what suits the other folds best; return with them what suits all folds.
 
     A network says of the photos that it was trained on what it knows by heart, so where its decision threshold lies is
-    seen on photos left out only, here as in scikit-learn's `CalibratedClassifierCV(ensemble=False)`.
+    seen on photos left out only, here as in scikit-learn's `CalibratedClassifierCV(ensemble=False)`. The models of the
+    other folds were trained on this fold's photos; with labels that mean nothing one number gives nothing away: the
+    accuracy stays at chance.
     """
     odds = finite_log_odds(pool(folds, len(labels)))
     balanced = []

@@ -8,9 +8,10 @@ import pandas as pd
 
 from ml import figures
 from ml.analysis import classification, selection
-from ml.analysis.classification import THRESHOLD
+from ml.analysis.selection import Answers
 from ml.errors import DataError
 from ml.results import Candidate, StageResult
+from ml.stages.answers import answers_of
 from ml.stages.evaluation import COURSE_METRICS, OUT_OF_FOLD
 from ml.stages.job import Findings, Job, animal_named, perform
 from ml.tracking import StageRun
@@ -19,7 +20,7 @@ STAGE = "compare"
 
 
 def run(job: Job, results: Sequence[StageResult]) -> StageResult:
-    """Choose the simplest candidate within one standard error of the best, by balanced out-of-fold accuracy.
+    """Choose the simplest candidate within one standard error of the best: see `ml.analysis.selection`.
 
     Results that were judged but propose no candidate (the floor) stand beside them for reference.
 
@@ -39,25 +40,17 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
 
     def work(stage: StageRun, _: Path) -> Findings:
         tables = {candidate.name: job.tracker.read_table(result.run_id, OUT_OF_FOLD) for candidate, result in proposed}
-        first = next(iter(tables.values()))
-        labels, groups = first.label.to_numpy(bool), np.unique(first.group, return_inverse=True)[1]
-        correct = {name: (table.probability >= THRESHOLD).to_numpy() == labels for name, table in tables.items()}
-
-        names = list(tables)
+        answers = answers_of(tables)
         costs = {candidate.name: candidate.complexity for candidate, _ in proposed}
-        scores = {candidate.name: candidate.accuracy for candidate, _ in proposed}
-        metrics = {candidate.name: _with_course(result, candidate) for candidate, result in proposed}
+        eligible = answers.eligible()
+        winner = selection.choose(answers.credits(eligible), answers.photos, costs)
+        worth = selection.selected_accuracy(answers, eligible, costs, job.params.seed)
+        labels = answers.photos.labels
         n = classification.draw_size(labels.sum(), (~labels).sum())
-        errors = {name: classification.accuracy_standard_error(scores[name], n) for name in names}
-        chosen = selection.one_standard_error(
-            [scores[name] for name in names], [errors[name] for name in names], [costs[name] for name in names]
-        )
-        worth = selection.selected_accuracy(correct, labels, groups, job.params.seed, errors, costs)
 
-        winner = names[chosen]
+        metrics = {candidate.name: _with_course(result, candidate) for candidate, result in proposed}
         shown = metrics | {result.stage: _with_course(result) for result in references}
-        # What searched once, on all photos, chose with those that it is judged on.
-        optimistic = {candidate.name for candidate, _ in proposed if candidate.settings.get("mode") == "once"}
+        optimistic = _optimistic([candidate for candidate, _ in proposed])
         columns = dict.fromkeys(name for one in shown.values() for name in one)
         table = pd.DataFrame(
             {"candidate": list(shown), "chosen": [name == winner for name in shown]}
@@ -92,12 +85,39 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
             "selected_accuracy_high": worth.high,
         }
         summary = (
-            f"{winner} is chosen among {len(names)}, the simplest within one standard error of the best; corrected for "
-            f"the choice its balanced accuracy is {worth.accuracy:.1%} ({worth.low:.1%} to {worth.high:.1%})"
+            f"{winner} is chosen among {len(tables)}, the simplest within one standard error of the best"
+            f"{_basis(answers, eligible)}; corrected for the choice its balanced accuracy is {worth.accuracy:.1%} "
+            f"({worth.low:.1%} to {worth.high:.1%})"
         )
-        return Findings(summary, found, (proposed[chosen][0],))
+        return Findings(summary, found, tuple(candidate for candidate, _ in proposed if candidate.name == winner))
 
     return perform(job, STAGE, choices, work)
+
+
+def _basis(answers: Answers, eligible: Sequence[str]) -> str:
+    """Return in words whether unseen classes counted in the choice, and which candidates were passed over for that."""
+    passed_over = [name for name in answers.correct if name not in eligible]
+    measured = [name for name in answers.unseen if not np.isnan(answers.unseen[name]).all()]
+    if not measured:
+        return ""
+    if set(measured) != set(eligible):
+        return f", by photos of known classes alone, as unseen ones aren't measured for all ({', '.join(eligible)})"
+    without = f"; unseen classes aren't measured for {', '.join(passed_over)}" if passed_over else ""
+    return f", unseen classes counting for half of the others' photos{without}"
+
+
+def _optimistic(candidates: Sequence[Candidate]) -> set[str]:
+    """Return the names of those for which something was chosen with the photos that they are judged on.
+
+    A search in the mode `once` chose on all photos. Fine-tuning takes the network that was best out of fold, and the
+    average takes what is fine-tuned.
+    """
+    networks = sum(candidate.name.startswith("transfer ") for candidate in candidates)
+    found = {one.name for one in candidates if one.settings.get("mode") == "once"}
+    found |= {one.name for one in candidates if one.name.startswith("finetune ") and networks > 1}
+    return found | {
+        one.name for one in candidates if any(member["name"] in found for member in one.settings.get("members", []))
+    }
 
 
 def _with_course(result: StageResult, candidate: Candidate | None = None) -> dict[str, float]:

@@ -10,17 +10,21 @@ import numpy as np
 import pandas as pd
 
 from ml import figures
-from ml.analysis import selection
+from ml.analysis import meeting
 from ml.analysis.classification import THRESHOLD
-from ml.analysis.selection import Decision
+from ml.analysis.intervals import Photos, accuracy, accuracy_interval
+from ml.analysis.meeting import Decision, PairedComparison
 from ml.errors import LostError
 from ml.results import Candidate, StageResult
+from ml.stages import history
+from ml.stages.beside import Beside, beside, compared, has_both, without_known
 from ml.stages.evaluation import OUT_OF_FOLD
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import RegisteredVersion, StageRun
 
 STAGE = "decide"
 AGAINST_CHAMPION = "against_champion"
+ON_NEW_PHOTOS = "champion_on_new_photos"
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +33,9 @@ def run(job: Job, comparison: StageResult) -> StageResult:
     """Say whether the candidate that `comparison` has chosen is to take the champion's place.
 
     The metric `proposed` is 1 if it is, and `met_version` is the champion's version, 0 where there is none yet: then
-    being better than chance is enough. A tie keeps the champion.
+    being better than chance is enough. A tie keeps the champion. `models_compared` is how many models have been judged
+    on these photos; `champion_on_new_photos` the champion's accuracy on photos that came after it, before any model is
+    trained on them.
     """
     (candidate,) = comparison.candidates
 
@@ -58,51 +64,63 @@ def _meet(
     job: Job, stage: StageRun, candidate: Candidate, comparison: StageResult, champion: RegisteredVersion
 ) -> tuple[Decision, dict[str, float]]:
     """Return the decision of the meeting with the champion, and its numbers."""
-    both = champion_beside(job, job.tracker.read_table(comparison.run_id, OUT_OF_FOLD), champion)
-    labels = both.label.to_numpy(bool)
-    outcome = selection.paired_bootstrap(
-        labels,
-        (both.champion >= THRESHOLD).to_numpy() == labels,
-        (both.probability >= THRESHOLD).to_numpy() == labels,
-        np.unique(both.group, return_inverse=True)[1],
-        job.params.seed,
-    )
+    table = job.tracker.read_table(comparison.run_id, OUT_OF_FOLD)
+    both, left_out, new = champion_beside(job, table, champion)
     stage.table(AGAINST_CHAMPION, both)
+    numbers = {"met_version": float(champion.version), "photos_left_out": float(left_out), **_on_new(both[new])}
+    if not has_both(both):
+        animal = int(both.label.sum())
+        return Decision(
+            False,
+            f"too few photos to tell: the two can be compared fairly on {animal:,} photos of {job.animal} and "
+            f"{len(both) - animal:,} of other animals; some of each are needed. {_left_out(left_out)}".rstrip(),
+        ), numbers
+    outcome = compared(both)
     figure = figures.paired_comparison(
         outcome.difference,
         outcome.low,
         outcome.high,
         len(outcome.flips_gained),
         len(outcome.flips_lost),
-        selection.NOT_WORSE_MARGIN,
+        meeting.NOT_WORSE_MARGIN,
         job.animal,
         len(both),
     )
     stage.figure(AGAINST_CHAMPION, figure)
-    decision = selection.decide(outcome, candidate.complexity, champion.complexity)
-    return decision, {
-        "met_version": float(champion.version),
+    decision = meeting.decide(outcome, candidate.complexity, champion.complexity, _best_so_far(job, table, champion))
+    looks = history.models_compared(job)
+    luck = meeting.luck_of_many(looks.models, outcome) if looks.models > 1 else 0.0
+    said = [decision.reason, looks.sentence(luck), _left_out(left_out)]
+    return Decision(decision.promote, " ".join(filter(None, said))), numbers | {
         "difference": outcome.difference,
         "difference_low": outcome.low,
         "difference_high": outcome.high,
+        "models_compared": float(looks.models),
+        "luck_of_many": luck,
     }
 
 
-def champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion) -> pd.DataFrame:
+def _left_out(photos: int) -> str:
+    return f"{photos:,} photos were left out: one of the two was trained on near-duplicates of them." if photos else ""
+
+
+def champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion) -> tuple[pd.DataFrame, int, np.ndarray]:
     """Return the photos on which both can be judged fairly, with the champion's probability in the column `champion`.
 
-    Photos that it knew: its own out-of-fold prediction, unless they have changed fold since. New ones: it says itself.
+    Photos that it knew: its own out-of-fold prediction. New ones: it says itself. With them: how many photos are left
+    out (see `ml.stages.beside`), and which are new, bool [N].
+
+    Raises:
+        LostError: the champion's out-of-fold predictions are gone or damaged.
     """
     try:
-        known = job.tracker.read_table(champion.run_id, OUT_OF_FOLD)[["sha256", "fold", "probability"]]
-    except (LostError, KeyError) as error:
+        then = history.out_of_fold(job, champion)
+    except LostError as error:
         raise LostError(
             f"{champion} can't be compared, as its predictions out of fold are gone: {error} {champion.remedy}"
         ) from error
-    both = table.merge(
-        known.rename(columns={"probability": "champion"}), on="sha256", how="left", suffixes=("", "_then")
-    )
-    new = both.champion.isna()
+    both, left_out = without_known(job, beside(table, then), champion)
+    new = both.champion.isna().to_numpy()
     if new.any():
         from ml.stages.final import predict  # takes TensorFlow along
 
@@ -112,4 +130,31 @@ def champion_beside(job: Job, table: pd.DataFrame, champion: RegisteredVersion) 
         answers = predict(model, job.dataset, indices, padding)
         said = dict(zip(job.dataset.rows.sha256.iloc[indices], answers, strict=True))
         both["champion"] = both.champion.fillna(both.sha256.map(said))
-    return both[new | (both.fold == both.fold_then)].drop(columns="fold_then").reset_index(drop=True)
+    return both, left_out, new
+
+
+def _on_new(photos: pd.DataFrame) -> dict[str, float]:
+    """Return the champion's accuracy on photos that are new to it; if all are of one kind, only their number."""
+    if photos.empty or not has_both(photos):
+        return {f"{ON_NEW_PHOTOS}_n": float(len(photos))}
+    judged = Photos.of(photos.label, photos["class"], photos.group)
+    correct = ((photos.champion >= THRESHOLD).to_numpy() == judged.labels).astype(float)
+    low, high = accuracy_interval(correct, judged)
+    found = {"": accuracy(correct, judged), "_low": low, "_high": high, "_n": float(len(photos))}
+    return {ON_NEW_PHOTOS + end: value for end, value in found.items()}
+
+
+def _best_so_far(job: Job, table: pd.DataFrame, champion: RegisteredVersion) -> PairedComparison | None:
+    """Return the comparison with the earlier champion that the challenger is most behind, on photos that both knew."""
+    found: list[PairedComparison] = []
+    for version, then in history.earlier_champions(job, champion):
+        both, _ = _known(beside(table, then))
+        if has_both(both):
+            found.append(compared(both))
+        else:
+            log.info("version %s, an earlier champion, has too few photos in common to compare with", version)
+    return min(found, key=lambda one: one.difference, default=None)
+
+
+def _known(found: Beside) -> Beside:
+    return found._replace(photos=found.photos[found.photos.champion.notna()].reset_index(drop=True))

@@ -1,7 +1,8 @@
 """Drift: new photos beside those that each champion was trained with, in the features of one frozen network."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -19,10 +20,28 @@ from ml.settings import Settings
 from ml.stages.features import features
 from ml.tracking import RegisteredVersion, StageRun
 
+COLUMNS = ["animal", "unfamiliar", "unfamiliar_low", "unfamiliar_high", "distance", "p_value", "drifted"]
 COMPARED = 1000
 """Photos of each kind that are compared at most."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Drifts:
+    """How far new photos are from the training photos of each animal's champion."""
+
+    found: dict[str, Drift]
+    unmeasured: dict[str, str]
+    """Why not, for the animals that it isn't known of."""
+
+    def __str__(self) -> str:
+        """Say why it isn't known, animals with the same reason together; empty if all are known."""
+        reasons = [(reason, animal) for animal, reason in self.unmeasured.items()]
+        return "; ".join(
+            f"not measured for {_list([animal for _, animal in together])}: {reason}"
+            for reason, together in groupby(sorted(reasons), lambda one: one[0])
+        )
 
 
 def measure(
@@ -31,15 +50,16 @@ def measure(
     yardstick: str,
     params: ScoreParams,
     settings: Settings,
-) -> dict[str, Drift]:
+) -> Drifts:
     """Return, for each animal, how far new photos are from those that its champion was trained with.
 
     `sample` are new photos drawn at random: their `look`, `thumbnail`, and `features` of the network `yardstick`. Of
-    near-duplicates one counts, on both sides. An animal whose training photos are gone, or with too few photos to tell,
-    is left out.
+    near-duplicates one counts, on both sides. Where an animal's training photos are gone, or photos are too few,
+    nothing is measured, and the reason is given.
     """
     new = _unlike(sample)
     found: dict[str, Drift] = {}
+    unmeasured: dict[str, str] = {}
     measured: dict[tuple[str, ...], Drift | None] = {}
     for animal, champion in champions.items():
         try:
@@ -51,13 +71,16 @@ def measure(
                 known = features(dataset, drawn, yardstick, settings)
                 measured[photos] = drift.measure(new, known, params.seed)
         except DataError as error:
-            log.warning("how far the photos are from those of %s is not known: %s", animal, error)
+            unmeasured[animal] = str(error)
             continue
         if one := measured[photos]:
             found[animal] = one
         else:
-            log.warning("%d unlike photos are too few to tell a drift; at least %d are needed", len(new), drift.FEWEST)
-    return found
+            fewest, kind = (len(new), "new") if len(new) < drift.FEWEST else (len(drawn), "training")
+            unmeasured[animal] = (
+                f"{fewest} {kind} photos, near-duplicates counted once, are too few; at least {drift.FEWEST} are needed"
+            )
+    return Drifts(found, unmeasured)
 
 
 def report(run: StageRun, found: Mapping[str, Drift], params: ScoreParams) -> tuple[dict[str, float], list[str]]:
@@ -66,21 +89,35 @@ def report(run: StageRun, found: Mapping[str, Drift], params: ScoreParams) -> tu
     warnings, rows = [], []
     for _, shared in groupby(found.items(), lambda item: id(item[1])):  # the same photos, the same drift
         names, (one, *_) = zip(*shared, strict=True)
-        drifted = one.distance >= params.drift_distance and one.p_value <= params.drift_level
-        values = {"distance": one.distance, "p_value": one.p_value, "unfamiliar": one.unfamiliar}
+        drifted = one.is_beyond(params.drift_distance, params.drift_level)
+        values = {
+            "unfamiliar": one.unfamiliar,
+            "unfamiliar_low": one.unfamiliar_low,
+            "unfamiliar_high": one.unfamiliar_high,
+            "distance": one.distance,
+            "p_value": one.p_value,
+        }
         for animal in names:
             metrics |= {f"drift_{name}_{animal}": value for name, value in values.items()}
             rows.append({"animal": animal, **values, "drifted": drifted})
         if drifted:
             warnings.append(
-                f"the photos have drifted from the training photos of {' and '.join(names)}: distance "
-                f"{one.distance:.2f} (at least {params.drift_distance:g} is a drift), p = {one.p_value:.3f}; "
-                f"{one.unfamiliar:.0%} are like no training photo, where {1 - drift.FAMILIAR:.0%} are to be expected"
+                f"{one.unfamiliar:.0%} of the photos are unlike any training photo of {_list(names)} "
+                f"(95 % interval {one.unfamiliar_low:.0%} to {one.unfamiliar_high:.0%}; "
+                f"{1 - drift.FAMILIAR:.0%} are to be expected): they have drifted"
             )
-        title = f"New photos and the training photos of {' and '.join(names)}: distance {one.distance:.2f}"
+        title = (
+            f"{one.unfamiliar:.0%} of the new photos are unlike any training photo of {_list(names)} "
+            f"({1 - drift.FAMILIAR:.0%} expected)"
+        )
         run.figure(f"drift_{names[0]}", familiarity(one.nearest_new, one.nearest_training, one.familiar, title))
-    run.table("drift", pd.DataFrame(rows, columns=["animal", "distance", "p_value", "unfamiliar", "drifted"]))
+    run.table("drift", pd.DataFrame(rows, columns=COLUMNS))
     return metrics, warnings
+
+
+def _list(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _unlike(sample: pd.DataFrame) -> np.ndarray:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from ml import devices, progress, training
-from ml.analysis import classification, selection
+from ml.analysis import selection
 from ml.analysis.classification import balanced_subset
 from ml.crossvalidation import Fold, cross_validate, pool
 from ml.data.views import PLAIN
@@ -25,6 +25,7 @@ from ml.models.finetuning import Batches
 from ml.models.head import LinearHead, build_classifier, fit_head
 from ml.results import Candidate, StageResult
 from ml.stages import evaluation
+from ml.stages.answers import answers_of
 from ml.stages.balancing import balance
 from ml.stages.features import features, maps
 from ml.stages.job import Findings, Job, perform
@@ -54,7 +55,7 @@ def run(job: Job, results: Sequence[StageResult], how: Mapping[str, Any] = HOW) 
 
     It is judged out of fold, on the folds of the dataset. `how` has the keys of `HOW`.
     """
-    best = _best(results)
+    best = _best(job, results)
     log.info("%s is fine-tuned, the simplest within one standard error of the best", best.settings["backbone"])
     choices = {
         "seed": job.params.seed,
@@ -205,25 +206,22 @@ class _Tuning:
         return finetuning.unpack(np.stack([self._views[PLAIN][place] for place in places]), self._shapes)
 
 
-def _best(results: Sequence[StageResult]) -> Candidate:
-    """Return the simplest candidate within one standard error of the best, by balanced out-of-fold accuracy.
+def _best(job: Job, results: Sequence[StageResult]) -> Candidate:
+    """Return the simplest candidate within one standard error of the best, by their out-of-fold answers for all photos.
+
+    What is fine-tuned is therefore a little optimistic: it was chosen with the photos that it is judged on.
 
     Raises:
         DataError: there is none.
     """
-    proposed = [(candidate, result.metrics) for result in results for candidate in result.candidates]
+    proposed = {candidate.name: (candidate, result) for result in results for candidate in result.candidates}
     if not proposed:
         raise DataError(
             "No pretrained network to fine-tune: every transfer stage failed or was skipped. See their logs."
         )
-    errors = [
-        classification.accuracy_standard_error(
-            candidate.accuracy,
-            classification.draw_size(metrics["n_positives"], metrics["n_photos"] - metrics["n_positives"]),
-        )
-        for candidate, metrics in proposed
-    ]
-    chosen = selection.one_standard_error(
-        [candidate.accuracy for candidate, _ in proposed], errors, [candidate.complexity for candidate, _ in proposed]
-    )
-    return proposed[chosen][0]
+    tables = {
+        name: job.tracker.read_table(result.run_id, evaluation.OUT_OF_FOLD) for name, (_, result) in proposed.items()
+    }
+    costs = {name: candidate.complexity for name, (candidate, _) in proposed.items()}
+    answers = answers_of(tables)
+    return proposed[selection.choose(answers.credits(answers.eligible()), answers.photos, costs)][0]

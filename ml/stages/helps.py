@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from ml.analysis import generative, selection
+from ml.analysis import generative
 from ml.analysis.classification import THRESHOLD
+from ml.analysis.intervals import Photos, accuracy, difference_interval
 from ml.models.head import fit_head
 from ml.results import StageResult
 from ml.stages import crops, drawn
@@ -49,28 +50,28 @@ def run(job: GanJob, trained: StageResult) -> StageResult:
             head = fit_head(np.concatenate([given[learnt], made[:n]]), classes[places], labels[places], groups[places])
             return head.predict(given[judged])
 
-        truth, without = labels[judged], judge(0)
-        found = [_differs(truth, groups[judged], without, judge(n * len(mine)), job.params.seed) for n in TIMES]
+        photos, without = Photos.of(labels[judged], classes[judged], groups[judged]), judge(0)
+        found = [_differs(photos, without, judge(n * len(mine))) for n in TIMES]
         table = pd.DataFrame(found).assign(pictures=[n * len(mine) for n in TIMES])
         stage.table("helps", table)
         metrics = {f"helps_{name}": value for name, value in found[0].items()}
-        return Findings(_sentence(job.animal, metrics, len(mine), int(truth.sum()), len(truth)), metrics)
+        return Findings(
+            _sentence(job.animal, metrics, len(mine), int(labels[judged].sum()), int(judged.sum())), metrics
+        )
 
     return perform(job, STAGE, choices, work)
 
 
-def _differs(
-    truth: np.ndarray, groups: np.ndarray, without: np.ndarray, including: np.ndarray, seed: int
-) -> dict[str, float]:
+def _differs(photos: Photos, without: np.ndarray, including: np.ndarray) -> dict[str, float]:
     """Return by how much the balanced accuracy changes, with its 95 % interval, and the ROC-AUC before and after."""
-    before, after = ((said >= THRESHOLD) == truth for said in (without, including))
-    outcome = selection.paired_bootstrap(truth, before, after, groups, seed)
+    before, after = (((said >= THRESHOLD) == photos.labels).astype(float) for said in (without, including))
+    low, high = difference_interval(after - before, photos)
     return {
-        "difference": outcome.difference,
-        "difference_low": outcome.low,
-        "difference_high": outcome.high,
-        "roc_auc_without": float(roc_auc_score(truth, without)),
-        "roc_auc_with": float(roc_auc_score(truth, including)),
+        "difference": accuracy(after - before, photos),
+        "difference_low": low,
+        "difference_high": high,
+        "roc_auc_without": float(roc_auc_score(photos.labels, without)),
+        "roc_auc_with": float(roc_auc_score(photos.labels, including)),
     }
 
 
@@ -82,5 +83,6 @@ def _sentence(animal: str, metrics: dict[str, float], added: int, positives: int
         f"changes by {100 * metrics['helps_difference']:+.1f} points (95 % interval {100 * low:+.1f} to "
         f"{100 * high:+.1f}), its ROC-AUC from {metrics['helps_roc_auc_without']:.4f} to "
         f"{metrics['helps_roc_auc_with']:.4f}: {verdict}. It is judged on the {positives} photos of {animal} and "
-        f"{photos - positives} others of the one fold that the generator has not seen"
+        f"{photos - positives} others of the one fold that the generator has not seen. The interval is that of the "
+        f"photos; pictures of another generator, or of another seed, may do better or worse"
     )

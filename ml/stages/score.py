@@ -143,6 +143,7 @@ def _distances(looks: _Looks) -> dict[str, float]:
     # Both shares grow with the number of pictures, so there are as many as photos.
     among = generative.precision_recall(photos, generated[: len(photos)])
     nearest = [generative.nearest(rows, both).distances for rows in (generated, held_out)]
+    by_chance, at_most = generative.copy_rate_by_chance(len(generated), len(held_out))
     return {
         f"{name}{end}": value
         for name, distance in distances.items()
@@ -152,6 +153,8 @@ def _distances(looks: _Looks) -> dict[str, float]:
         "recall": among.recall,
         "diversity": generative.diversity(photos, generated),
         "copy_rate": generative.copy_rate(*nearest),
+        "copy_rate_by_chance": by_chance,
+        "copy_rate_by_chance_high": at_most,
         "nearer_than_new": generative.nearer_than_new(*nearest),
     }
 
@@ -216,5 +219,6 @@ def _sentence(job: GanJob, metrics: dict[str, float], champion: RegisteredVersio
         f"{metrics['hit_rate_others_judge']:.1%}); KID {metrics['kid']:.3g} ({metrics['kid_low']:.3g} to "
         f"{metrics['kid_high']:.3g}) where photos have {metrics['kid_reference']:.3g} and other animals "
         f"{metrics['kid_others']:.3g}; diversity {metrics['diversity']:.2f} of the photos'; nearer to a training photo "
-        f"than any new photo is: {metrics['copy_rate']:.1%}"
+        f"than any new photo is: {metrics['copy_rate']:.1%}, where new photos would have "
+        f"{metrics['copy_rate_by_chance']:.1%}, up to {metrics['copy_rate_by_chance_high']:.0%} by chance"
     )

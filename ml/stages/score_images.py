@@ -1,7 +1,8 @@
 """Scoring: what the champions say of a folder of new photos, and how far those are from the training photos.
 
 A photo is decoded once, and passes what the champions have in common once. Photos are taken a chunk at a time: memory
-doesn't grow with their number, and a scoring that was killed goes on at the chunk where it was.
+doesn't grow with their number, and a scoring that was killed goes on at the chunk where it was, as long as the same
+photos are there.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from ml import fingerprint, progress
 from ml.analysis.classification import THRESHOLD
 from ml.data import incoming, mirror, scores
 from ml.data.incoming import Incoming
+from ml.data.listing import PassedOver
 from ml.data.scores import Unfinished
 from ml.errors import ServiceError
 from ml.params import ScoreParams
@@ -54,19 +56,23 @@ def run(
         DataError: there is no champion, or no photo.
         ServiceError: MLflow doesn't answer, or the folder is being scored by another process.
     """
-    root = mirror.folder(settings.root(params.photos))
+    passed = PassedOver()
+    root = mirror.folder(settings.root(params.photos), passed)
     tracker = Tracker(settings.mlflow_uri, settings.mlflow_link)
     found = champions(settings, tracker)
     jury = Jury.assemble(found, tracker)
     judges = {name: found[name] for name in jury.animals}
     folder = settings.home / "scores" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     most = params.most_photos if params.photos or params.most_photos else EXAMPLES
-    choices = {"most": most, "seed": params.seed} | {name: champion.uri for name, champion in judges.items()}
-    key = work_key(STAGE, str(root), choices, fingerprint.of(__name__))
     with _alone(folder):
+        names = incoming.listing(root, most, params.seed, passed)
+        if passed.count:
+            log.warning("%s", passed.sentence())
+        listed = hashlib.sha256(b"\0".join(names)).hexdigest()
+        choices = {"photos": listed, "seed": params.seed} | {name: judge.uri for name, judge in judges.items()}
+        key = work_key(STAGE, str(root), choices, fingerprint.of(__name__))
         work = Unfinished.find(folder / "unfinished", key)
         if work is None:
-            names = incoming.listing(root, most, params.seed)
             work = Unfinished.begin(folder / "unfinished", key, datetime.now(UTC).isoformat(timespec="seconds"), names)
         elif work.n_done:
             log.info(
@@ -75,6 +81,8 @@ def run(
         recorded = dag_run or DagRun("menagerie score", work.started)
         with tracker.closing(tracker.open_run(STAGE, recorded, key, params.model_dump())) as stage:
             stage.tag("folder", str(root))
+            stage.log({"n_passed_over": float(passed.count)})
+            stage.tag("passed_over", passed.sentence()[:4000])
             stage.tag("champions", ", ".join(f"{name} {champion.version}" for name, champion in judges.items()))
             speed = _score(work, root, jury, params.seed, heard)
             result = score_report.conclude(

@@ -52,21 +52,24 @@ def conclude(
     sheet = seen.sheet(root)
     with replacing(folder / "contact_sheet.png") as aside:
         aside.write_bytes(png(sheet))
-    found = drift.measure(seen.compared, champions, YARDSTICK, params, settings)
-    drift_metrics, warnings = drift.report(run, found, params)
-    for warning in warnings:
+    drifts = drift.measure(seen.compared, champions, YARDSTICK, params, settings)
+    drift_metrics, warnings = drift.report(run, drifts.found, params)
+    unmeasured = str(drifts)
+    for warning in [*warnings, *([f"drift was {unmeasured}"] if unmeasured else [])]:
         log.warning("%s", warning)
 
     counts = {f"n_{animal}": float(seen.counts[animal]) for animal in champions}
     metrics = metrics | {"n_photos": float(work.n_photos), "n_unreadable": float(seen.counts["unreadable"]), **counts}
-    metrics |= drift_metrics | {"drift": float(bool(warnings))}
+    metrics |= drift_metrics | ({"drift": float(bool(warnings))} if drifts.found else {})
     run.log(metrics)
-    run.tag("drift", "; ".join(warnings) or "none")
+    run.tag("drift", "; ".join([*(warnings or ["none"] * bool(drifts.found)), *filter(None, [unmeasured])]))
     run.figure("contact_sheet", sheet)
     run.table("unreadable", seen.unreadable)
     for suffix in (".csv", ".parquet"):
         run.file(table.with_suffix(suffix), "scores")
-    return StageResult("score_images", "", work.key, run.id, metrics, (), seen.summary(work, table, warnings))
+    return StageResult(
+        "score_images", "", work.key, run.id, metrics, (), seen.summary(work, table, warnings, unmeasured)
+    )
 
 
 class _Seen:
@@ -108,9 +111,10 @@ class _Seen:
                 parts.append(Shown(title, [photos[path].images[0] for path in there], [said[path] for path in there]))
         return score_sheet(parts, f"What the champions say of the photos in {root.name}")
 
-    def summary(self, work: Unfinished, table: Path, warnings: list[str]) -> str:
+    def summary(self, work: Unfinished, table: Path, warnings: list[str], unmeasured: str) -> str:
         found = ", ".join(f"{self.counts[animal]:,} of {animal}" for animal in self.animals)
         drifted = f" But {'; '.join(warnings)}." if warnings else ""
+        drifted += f" Drift was {unmeasured}." if unmeasured else ""
         return (
             f"{work.n_photos:,} photos, {self.counts['unreadable']:,} of them can't be read: {found}. "
             f"The scores are in {table.with_suffix('.csv')}.{drifted}"

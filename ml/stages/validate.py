@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ml import animals, progress
-from ml.data import cache, manifest, mirror, scanning, scenes, store, validation
+from ml.data import cache, manifest, mirror, naming, scanning, scenes, store, validation
 from ml.data.files import replacing
+from ml.data.listing import PassedOver
 from ml.errors import DataError, ServiceError
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
@@ -42,13 +43,19 @@ def scan(params: ValidateParams, settings: Settings, dag_run: DagRun | None = No
     for fault in animals.all_faults(settings.animals):
         log.warning("left out, the other animals go on: %s", fault)
     with _recorded(root, params, settings, dag_run) as run:
-        table = _read(root, settings)
+        passed = PassedOver()
+        table = _read(root, settings, passed)
         unreadable = table.loc[table.problem.notna(), ["path", "problem"]]
         if run:
-            run.log({"n_photos": float(len(table)), "n_unreadable": float(len(unreadable))})
+            counts = {"n_photos": len(table), "n_unreadable": len(unreadable), "n_passed_over": passed.count}
+            run.log({name: float(count) for name, count in counts.items()})
             run.table("unreadable", unreadable)
+            run.table("passed_over", passed.table())
+            run.tag("passed_over", passed.sentence()[:4000])
     for path, problem in list(zip(unreadable.path, unreadable.problem, strict=True))[: validation.NAMED]:
         log.warning("%r: %s", path, problem)
+    if passed.count:
+        log.warning("scan: %s", passed.sentence())
     folder = settings.home / "scans"
     name = hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
     with replacing(folder / f"{name}.parquet") as aside:
@@ -57,7 +64,7 @@ def scan(params: ValidateParams, settings: Settings, dag_run: DagRun | None = No
         store.remove(old)
         old.unlink(missing_ok=True)
     log.info("scan: %d photos below %s, %d of them can't be used", len(table), root, len(unreadable))
-    return {"root": root, "scan": name}
+    return {"root": root, "scan": name, "passed_over": passed.sentence()[:1000]}
 
 
 @contextmanager
@@ -73,7 +80,7 @@ def _recorded(
         yield run
 
 
-def _read(root: str, settings: Settings) -> pd.DataFrame:
+def _read(root: str, settings: Settings, passed: PassedOver) -> pd.DataFrame:
     started = time.monotonic()
 
     def heard(done: int, total: int) -> None:
@@ -81,7 +88,7 @@ def _read(root: str, settings: Settings) -> pd.DataFrame:
         if done % 1000 == 0 or done == total:
             log.info("scan: %d of %d photos, %.0f s", done, total, time.monotonic() - started)
 
-    return scanning.scan(mirror.folder(root), settings.cache, heard)
+    return scanning.scan(mirror.folder(root, passed), settings.cache, heard, passed)
 
 
 def run(
@@ -98,36 +105,44 @@ def run(
     table = pd.read_parquet(scan_file)
     before = manifest.accepted(folder)
     previous = _previous(folder, before) if before else None
-    run_id = ""
+    run_id, chosen = "", animal_named(animal, settings)
+    drafted: pd.DataFrame | None = None
+    reasons: dict[str, str] | None = None
     # Data Docs show the newest validation; those that changed something, or failed, are kept in MLflow.
     shutil.rmtree(docs, ignore_errors=True)
     try:
-        chosen = animal_named(animal, settings)
         others = [each for each in animals.read(settings.animals).values() if each.name != animal]
         drafted = manifest.draft(table, chosen, others)
         reasons, _ = validation.refuse_photos(drafted, docs, params.smallest_side)
+        _tell(reasons)
         made = manifest.accept(drafted, reasons, previous, params.folds)
         warnings, outcome = validation.require_dataset(made, previous, docs, params.fewest_photos, params.most_left_out)
     except DataError as error:
+        if reasons is None and drafted is not None:
+            unread = drafted[drafted.problem.notna()]
+            _tell(reasons := dict(zip(unread.path, unread.problem, strict=True)))
+        told = _why(str(error), reasons or {}, scanned.get("passed_over", ""))
+        left_out = None if drafted is None else _left_out(drafted, reasons or {})
         with suppress(ServiceError):  # what is wrong with the photos is the better news
-            _record(animal, before or "none", settings, dag_run, params, None, str(error))
-        raise
+            _record(animal, before or "none", settings, dag_run, params, None, left_out, told)
+        raise DataError(told) from error
+    negatives = drafted.path[drafted.label == 0].tolist()
+    warnings += naming.doubtful(chosen, negatives) + naming.divided(chosen, drafted.path.tolist())
     warnings += scenes.warnings(made, chosen, params.folds)
     both = scenes.contradictions(made)
     if len(both):
         pairs = "; ".join(f"{mine!r} and {other!r}" for mine, other in zip(both.path, both.other_path, strict=True))
         warnings.append(
-            f"{len(both)} pairs of the same picture are filed both as {animal} and as another: {pairs[:1000]}. Correct "
+            f"the same picture is filed both as {animal} and as another, {len(both)} times: {pairs[:1000]}. Correct "
             "the folder of one, or delete it"
         )
-    for path, reason in sorted(reasons.items()):
-        log.warning("left out %r: %s", path, reason)
     for warning in warnings:
         log.warning("%s", warning)
     name = manifest.write(made, scanned["root"], folder)
     metrics = _counts(made)
     if name != before:
-        run_id = _record(animal, name, settings, dag_run, params, made, "; ".join(warnings), both)
+        left_out = _left_out(drafted, reasons)
+        run_id = _record(animal, name, settings, dag_run, params, made, left_out, "; ".join(warnings), both)
     change = "unchanged" if name == before else f"was {before}" if before else "the first"
     summary = (
         f"dataset {name} ({change}): {metrics['n_photos']:.0f} photos, {metrics['n_positives']:.0f} of {animal}, "
@@ -167,6 +182,25 @@ def _counts(made: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def _tell(reasons: dict[str, str]) -> None:
+    for path, reason in sorted(reasons.items()):
+        log.warning("left out %r: %s", path, reason)
+    if reasons:
+        log.warning("left out: %s", validation.by_reason(reasons))
+
+
+def _why(said: str, reasons: dict[str, str], passed_over: str) -> str:
+    """Return an error's words with those of the photos that don't count: they may be the cause."""
+    left_out = f"Left out: {validation.by_reason(reasons)}." if reasons else ""
+    passed = f"The scan has {passed_over}." if passed_over else ""
+    return " ".join(filter(None, [said, left_out, passed]))
+
+
+def _left_out(drafted: pd.DataFrame, reasons: dict[str, str]) -> pd.DataFrame:
+    rows = drafted.assign(reason=drafted.path.map(reasons))
+    return rows.loc[rows.reason.notna(), ["path", "label", "class", "reason"]]
+
+
 def _record(
     animal: str,
     digest: str,
@@ -174,6 +208,7 @@ def _record(
     dag_run: DagRun,
     params: ValidateParams,
     made: pd.DataFrame | None,
+    left_out: pd.DataFrame | None,
     remark: str,
     both: pd.DataFrame | None = None,
 ) -> str:
@@ -183,9 +218,10 @@ def _record(
     with tracker.stage(animal, parent, STAGE, f"{dag_run.run_id}") as stage:
         for page in validation.pages(settings.home / "data_docs" / animal):
             stage.file(page, "data_docs")
+        if left_out is not None:
+            stage.table("left_out", left_out)
         if made is not None:
             stage.log(_counts(made))
-            stage.table("left_out", made.loc[made.reason != "", ["path", "label", "class", "reason"]])
             stage.table("manifest", made.drop(columns=["thumbnail", "look"]))
         if made is not None and both is not None and len(both):
             stage.table("contradictions", both)

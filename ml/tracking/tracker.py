@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import pandas as pd
@@ -38,6 +39,15 @@ ABANDONED = "it was killed, or its machine was (is there memory enough?): see th
 RESULT, REPORT = "result.json", "report.html"
 
 log = logging.getLogger(__name__)
+
+
+class Judged(NamedTuple):
+    """A stage that has judged a model."""
+
+    stage: str
+    digest: str
+    """The dataset's; empty if it isn't known."""
+    at: datetime
 
 
 class Tracker:
@@ -154,6 +164,30 @@ class Tracker:
         """Return the newest finished run of a stage, whatever its dataset and settings were."""
         found = self._search(self._experiment(animal), {"stage": stage}, status="FINISHED")
         return found[0].info.run_id if found else None
+
+    def judged(self, animal: str) -> list[Judged]:
+        """Return the finished stages that judged a model of an animal out of fold, without those that reused one."""
+        datasets: dict[str, str] = {}
+        found = []
+        for run in self._search(self._experiment(animal), {}, status="FINISHED"):
+            tags, parent = run.data.tags, run.data.tags.get(PARENT, "")
+            if "cv_accuracy_mean" not in run.data.metrics or TAG + "stage" not in tags or not parent:
+                continue
+            if parent not in datasets:
+                run_of_dag = self._run(parent)
+                datasets[parent] = run_of_dag.data.tags.get(TAG + "dataset", "") if run_of_dag else ""
+            at = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+            found.append(Judged(tags[TAG + "stage"], datasets[parent], at))
+        return found
+
+    def promoted(self, name: str) -> list[RegisteredVersion]:
+        """Return the versions of `name` that became champion when they were made."""
+        found = []
+        for made in self.client.search_model_versions(f"name = '{name}'"):
+            run = self._run(made.run_id)
+            if run and run.data.metrics.get("promoted") == 1:
+                found.append(RegisteredVersion(name, str(made.version), made.run_id, dict(made.tags)))
+        return found
 
     @contextmanager
     def stage(self, animal: str, parent: str, stage: str, key: str, module: str = STAGES) -> Iterator[StageRun]:
@@ -332,6 +366,17 @@ class Tracker:
             if not found:
                 raise
             return found.experiment_id
+
+    def _run(self, run_id: str) -> "Run | None":
+        """Return a run, if it isn't gone."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if is_gone(error):
+                return None
+            raise
 
     def _active(self, run_id: str) -> "Run":
         """Return the run of a DAG run that goes on; one that was deleted in MLflow meanwhile is restored.

@@ -133,6 +133,11 @@ class Scoring:
         """In words, if the photos have drifted."""
         return self.run.tag("drift") if self.run.metrics.get("drift") else ""
 
+    @property
+    def drift_unmeasured(self) -> str:
+        """In words, if it isn't known whether they have."""
+        return "" if "drift" in self.run.metrics else self.run.tag("drift")
+
 
 class Overview(NamedTuple):
     """Everything that the page says."""

@@ -34,7 +34,9 @@ def test_wrong_use_is_explained(arguments: list[str], capsys: pytest.CaptureFixt
 def test_a_wrong_setting_is_wrong_use(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MENAGERIE_AIRFLOW_PORT", "eighty")
     assert cli.main(["down"]) == 2
-    assert "MENAGERIE_AIRFLOW_PORT='eighty'" in capsys.readouterr().err
+    assert (
+        "MENAGERIE_AIRFLOW_PORT must be a whole number from 1 to 65535. Received: 'eighty'" in capsys.readouterr().err
+    )
 
 
 def test_a_demo_needs_a_folder_of_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """What the demo asks of Airflow, and what it says of it; `tests/e2e/test_demo.py` runs it as a whole."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ class Airflow:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     (tmp_path / "animals.toml").write_text(TABLES)
-    return replace(make_settings(tmp_path, tmp_path), animals=tmp_path / "animals.toml")
+    return make_settings(tmp_path, tmp_path).model_copy(update={"animals": tmp_path / "animals.toml"})
 
 
 def run_all(airflow: Airflow, settings: Settings, monkeypatch: pytest.MonkeyPatch, preset: str = "") -> str:

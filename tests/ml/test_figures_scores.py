@@ -32,6 +32,10 @@ def test_familiarity_says_how_many_photos_are_compared() -> None:
     figure = familiarity(RANDOM.normal(9, 1, 30), RANDOM.normal(5, 1, 200), 7.0, "How far")
     figure.draw_without_rendering()
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training: 200 photos", "new: 30 photos"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "training: 200 photos",
+        "new: 30 photos",
+        "95 % of the training photos are left of it",
+    ]
     heights = [patch.get_path().vertices[:, 1].max() for patch in axes.patches]
     assert all(0 < height <= 100 for height in heights)

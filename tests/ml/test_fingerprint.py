@@ -68,7 +68,7 @@ def test_another_version_of_a_numeric_library_is_another_name(library: str, monk
 
 
 def test_decoding_depends_on_pillow_and_on_no_tensorflow() -> None:
-    assert fingerprint.libraries("ml.data.photos").keys() == {"numpy", "pillow"}
+    assert fingerprint.libraries("ml.data.photos").keys() == {"numpy", "pillow", "pi-heif"}
 
 
 def test_imports_inside_functions_and_by_name_are_followed() -> None:

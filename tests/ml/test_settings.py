@@ -53,7 +53,20 @@ def test_a_store_is_an_address_in_an_object_store() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://", "s3:///zoo", "file:///zoo", "S3://zoo", "s3://zoo/../x", "s3://zoo//x", "://zoo"]
+    "text",
+    [
+        "s3://",
+        "s3:///zoo",
+        "file:///zoo",
+        "S3://zoo",
+        "s3://zoo/../x",
+        "file://..",
+        "file://../x",
+        "file://~/x",
+        "local://.",
+        "s3://zoo//x",
+        "://zoo",
+    ],
 )
 def test_an_address_of_no_object_is_refused_by_its_name(text: str) -> None:
     for name in ("MENAGERIE_STORE", "MENAGERIE_PHOTOS"):
@@ -88,12 +101,12 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     assert settings.read(empty) == settings.read({})
 
 
-@pytest.mark.parametrize("text", ["0", "65536", "-1", "80a", "8080.0", " 8080", "1e3", "²"])
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "80a", "8080.5", "1e3", "²"])
 def test_a_port_that_is_none_is_refused_by_its_name(text: str) -> None:
     for name in ("MENAGERIE_AIRFLOW_PORT", "MENAGERIE_MLFLOW_PORT"):
         with pytest.raises(ParameterError) as caught:
             settings.read({name: text})
-        assert str(caught.value) == f"{name} must be a whole number from 1 to 65535. Received: {name}={text!r}"
+        assert str(caught.value) == f"{name} must be a whole number from 1 to 65535. Received: {text!r}."
 
 
 def test_a_training_uses_one_gpu_unless_told_otherwise() -> None:

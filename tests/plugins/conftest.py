@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -75,7 +74,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Return settings whose MLflow runs, and is empty."""
     home = tmp_path_factory.mktemp("home")
     with mlflow_server(home) as uri:
-        yield replace(make_settings(home, home / "drawings"), mlflow_uri=uri)
+        yield make_settings(home, home / "drawings").model_copy(update={"mlflow_uri": uri})
 
 
 @pytest.fixture(scope="session")

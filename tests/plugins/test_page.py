@@ -4,7 +4,6 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,7 +169,9 @@ def test_the_page_tells_how_the_photos_were_read_last(client: TestClient, job: J
 def test_without_mlflow_the_page_says_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        settings = replace(make_settings(tmp_path, tmp_path), mlflow_uri=f"http://127.0.0.1:{probe.getsockname()[1]}")
+        settings = make_settings(tmp_path, tmp_path).model_copy(
+            update={"mlflow_uri": f"http://127.0.0.1:{probe.getsockname()[1]}"}
+        )
         answer = mounted(settings).get(f"{MOUNTED}/")
     assert answer.status_code == 503
     assert settings.mlflow_uri in answer.text
@@ -181,7 +182,7 @@ def test_without_mlflow_the_page_says_what_to_do(tmp_path: Path) -> None:
 def test_a_wrong_table_is_a_red_card_beside_the_other_animals(served: Settings, tmp_path: Path) -> None:
     table = tmp_path / "animals.toml"
     table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n[fox]\npositives = []\n')
-    answer = mounted(replace(served, animals=table)).get(f"{MOUNTED}/")
+    answer = mounted(served.model_copy(update={"animals": table})).get(f"{MOUNTED}/")
     assert answer.status_code == 200
     text = html.unescape(answer.text)
     assert "Fox is stopped" in text
@@ -193,7 +194,7 @@ def test_a_wrong_table_is_a_red_card_beside_the_other_animals(served: Settings, 
 def test_a_missing_experiment_is_a_welcome(served: Settings, tmp_path: Path) -> None:
     table = tmp_path / "animals.toml"
     table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n')
-    text = mounted(replace(served, animals=table)).get(f"{MOUNTED}/").text
+    text = mounted(served.model_copy(update={"animals": table})).get(f"{MOUNTED}/").text
     assert "First steps" in text
     assert "There are no photos in" not in text
     assert 'href="../dags/retrain_wombat"' in text
@@ -202,7 +203,7 @@ def test_a_missing_experiment_is_a_welcome(served: Settings, tmp_path: Path) -> 
 def test_without_photos_the_page_gives_commands_that_lead_on(served: Settings, tmp_path: Path) -> None:
     table = tmp_path / "animals.toml"
     table.write_text('[wombat]\npositives = ["wombat/*"]\nnegatives = ["*/*"]\n')
-    fresh = replace(served, animals=table, home=tmp_path, photos=tmp_path / "it's empty")
+    fresh = served.model_copy(update={"animals": table, "home": tmp_path, "photos_root": str(tmp_path / "it's empty")})
     client = mounted(fresh)
     steps = html.unescape(client.get(f"{MOUNTED}/").text)
     command = re.search(r"For the sample drawings, run <code>(.*?)</code>", steps)

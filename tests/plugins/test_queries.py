@@ -17,6 +17,7 @@ from menagerie.views import AnimalView, Work
 from world import ANIMAL
 
 from ml import progress
+from ml.data.listing import PassedOver
 from ml.errors import DataError, ServiceError
 from ml.params import ValidateParams
 from ml.progress import Progress
@@ -171,8 +172,8 @@ def test_reading_the_photos_tells_how_far_it_is_and_what_it_found(
 ) -> None:
     scan, seen = validate.scanning.scan, []
 
-    def watched(root: Path, cache: Path, heard: Callable[[int, int], None]) -> pd.DataFrame:
-        table = scan(root, cache, heard)
+    def watched(root: Path, cache: Path, heard: Callable[[int, int], None], passed: PassedOver) -> pd.DataFrame:
+        table = scan(root, cache, heard, passed)
         heard(1, 2)
         for _ in range(100):
             (work,) = queries.running(mlflow, ANIMALS)
@@ -192,7 +193,7 @@ def test_reading_the_photos_tells_how_far_it_is_and_what_it_found(
     found = queries.overview(mlflow, ANIMALS).scan
     assert found
     assert found.status == "FINISHED"
-    assert found.metrics == {"n_photos": len(list(served.photos.rglob("*.jpg"))), "n_unreadable": 0}
+    assert found.metrics == {"n_photos": len(list(served.photos.rglob("*.jpg"))), "n_unreadable": 0, "n_passed_over": 0}
     assert found.tag("folder") == str(served.photos)
     with pytest.raises(DataError):
         validate.scan(ValidateParams(photos="/nowhere"), served, DagRun("validate_images", "manual__lost"))

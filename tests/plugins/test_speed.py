@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +72,7 @@ def test_the_page_is_quick_with_a_thousand_runs(
     runs = len(tracker.client.search_runs([each.experiment_id for each in kept], max_results=5000))
     assert runs >= 1000
     with serve_mlflow(tmp_path) as uri:
-        page = api.make_app(replace(settings, mlflow_uri=uri))
+        page = api.make_app(settings.model_copy(update={"mlflow_uri": uri}))
         page.dependency_overrides[api.logged_in] = lambda: None
         with TestClient(page) as client:
             assert client.get("/").text.count("became champion") > len(ANIMALS)

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -137,7 +136,7 @@ def test_a_button_says_all_of_its_task_and_hides_where_it_leads_nowhere() -> Non
 
 
 def test_the_buttons_work_without_mlflow(served: Settings) -> None:
-    page = api.make_app(replace(served, mlflow_uri="http://127.0.0.1:9"))
+    page = api.make_app(served.model_copy(update={"mlflow_uri": "http://127.0.0.1:9"}))
     page.dependency_overrides[api.logged_in] = lambda: None
     with TestClient(page) as client:
         answer = client.get("/task/run", params={"dag": DAG, "run": RUN, "task": "explore"})

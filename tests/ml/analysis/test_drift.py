@@ -61,6 +61,24 @@ def test_only_the_unfamiliar_are_called_so() -> None:
     assert (other.nearest_new > other.familiar).all()
 
 
+def in_scenes(scenes: int, each: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    middles = random.normal(shift, 1, (scenes, 16)).repeat(each, axis=0)
+    return (middles + random.normal(0, 0.5, middles.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("scenes", "each"), [(100, 1), (20, 5), (5, 20)])
+def test_a_few_scenes_of_the_same_kind_are_no_drift(scenes: int, each: int) -> None:
+    """By the p-value they are far: it takes photos one by one. But they are like the training photos."""
+    training = in_scenes(200, 1, 1000)
+    found = [drift.measure(in_scenes(scenes, each, s), training, s, permutations=99) for s in range(40)]
+    assert np.mean([one is not None and one.is_beyond(0.1, 0.01) for one in found]) <= 0.15
+    elsewhere = drift.measure(in_scenes(scenes, each, 0, shift=1.5), training, 0)
+    assert elsewhere is not None
+    assert elsewhere.is_beyond(0.1, 0.01)
+    assert elsewhere.unfamiliar_low <= elsewhere.unfamiliar <= elsewhere.unfamiliar_high
+
+
 def test_too_few_photos_tell_nothing() -> None:
     assert drift.measure(rows(9, 0), rows(100, 1), 0) is None
     assert drift.measure(rows(100, 0), rows(9, 1), 0) is None

@@ -94,6 +94,17 @@ def test_copies_are_nearer_to_the_training_photos_than_new_photos_are() -> None:
     assert generative.nearer_than_new(held_out, held_out) == 0.5
 
 
+def test_what_new_photos_would_copy_by_chance() -> None:
+    training, rates = cloud(50, 0), []
+    for seed in range(200):
+        held_out, new = (generative.nearest(cloud(n, 10 * seed + n), training).distances for n in (20, 100))
+        rates.append(generative.copy_rate(new, held_out))
+    mean, high = generative.copy_rate_by_chance(100, 20)
+    assert mean == pytest.approx(1 / 21)
+    assert np.mean(rates) == pytest.approx(mean, abs=0.01)
+    assert np.mean(np.array(rates) <= high) == pytest.approx(0.95, abs=0.04)
+
+
 def test_too_few_are_an_error_that_says_how_many() -> None:
     with pytest.raises(DataError, match=r"at least 3 real photos. Received: 2"):
         generative.kernel_distance(cloud(2, 0), cloud(9, 1))

@@ -21,6 +21,6 @@ def test_faults_name_the_check_the_share_and_the_limit() -> None:
     assert guards.faults({"mirrored": 0.9}, {"tiger": 0.1}) == []
     said = guards.faults({"mirrored": 0.5}, {"tiger": 0.4})
     assert said == [
-        "only 50% of the verdicts stay when photos are mirrored; at least 85% are expected",
+        "only 50% of the verdicts on photos it was trained on stay when they are mirrored; at least 85% are expected",
         "40% of the photos of tiger are taken for it; at most 25% are allowed",
     ]

@@ -27,6 +27,30 @@ def test_a_table_of_boxes_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbffile,xmin,ymin,xmax,ymax\r\na.jpg,0.1,0.2,0.5,0.9\r\n",
+        b"file;xmin;ymin;xmax;ymax\r\na.jpg;0,1;0,2;0,5;0,9\r\n",
+        b"\xef\xbb\xbffile;xmin;ymin;xmax;ymax\na.jpg;0.1;0.2;0.5;0.9",
+        b" File , xmin , ymin , xmax , ymax \n a.jpg , 0.1 , 0.2 , 0.5 , 0.9 \n\n",
+        b'"file","xmin","ymin","xmax","ymax"\n"a.jpg","0,1","0,2","0,5","0,9"\n',
+        "file\txmin\tymin\txmax\tymax\r\na.jpg\t0,1\t0,2\t0,5\t0,9\r\n".encode("utf-16"),
+    ],
+)
+def test_tables_are_read_as_other_programs_save_them(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "boxes.csv"
+    file.write_bytes(data)
+    assert crops.read_boxes(file) == {"a.jpg": Box(0.1, 0.2, 0.5, 0.9)}
+
+
+def test_a_table_in_another_encoding_is_named_with_the_line_and_what_to_save_it_as(tmp_path: Path) -> None:
+    file = tmp_path / "boxes.csv"
+    file.write_bytes("file;xmin;ymin;xmax;ymax\na.jpg;0;0;1;1\nlöwe.jpg;0;0;1;1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"boxes\.csv, line 3: expected text in UTF-8.* Save it as CSV in UTF-8"):
+        crops.read_boxes(file)
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("file,xmin,ymin,xmax\na.jpg,0,0,1\n", "Missing: ymax"),

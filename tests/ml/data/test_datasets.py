@@ -78,7 +78,7 @@ def test_a_photo_that_is_not_what_was_validated_is_named(
         picture(999).save(file)
     elif change == "cut short":
         file.write_bytes(file.read_bytes()[:900])
-        says = "it does not decode: image file is truncated"
+        says = "it is a JPEG that is cut short"
     else:
         file.unlink()
         says = "nothing there"

@@ -10,6 +10,7 @@ import pytest
 
 from ml.data import incoming, photos
 from ml.data.incoming import Canvas
+from ml.data.listing import PassedOver
 from ml.errors import DataError
 
 CANVAS = Canvas(32, 48, (127, 127, 127))
@@ -28,6 +29,14 @@ def test_the_list_is_sorted_and_has_the_photos_alone(folder: Path) -> None:
     ]  # fmt: skip
 
 
+def test_folders_that_can_not_be_listed_are_passed_over(unprivileged, fill: Callable) -> None:
+    root = fill(unprivileged.folder / "new", {"trap": 2, "trap/mine": 1})
+    with unprivileged():
+        (root / "trap/mine").chmod(0)
+        assert len(incoming.listing(root, passed=(passed := PassedOver()))) == 2
+    assert passed.names == {"folders that can't be listed (Permission denied)": ["trap/mine/"]}
+
+
 def test_of_too_many_some_are_drawn_the_same_ones_again(folder: Path) -> None:
     drawn = incoming.listing(folder, most=3, seed=1)
     assert len(drawn) == 3
@@ -44,7 +53,7 @@ def test_a_folder_is_expected(folder: Path, name: str, received: str) -> None:
 
 
 def test_a_folder_without_photos(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"No photo in .*\.jpg"):
+    with pytest.raises(DataError, match=r"No photo in .* expected JPEG.*Received: no file"):
         incoming.listing(tmp_path)
 
 
@@ -54,14 +63,14 @@ def test_photos_arrive_in_order_and_broken_ones_say_why(folder: Path) -> None:
     (folder / "002.jpg").unlink()
     (folder / "trap 2/night/000.jpg").write_bytes(b"<html>")
     (folder / "trap 2/night/001.jpg").unlink()
-    (folder / "trap 2/night/001.jpg").symlink_to(folder / "000.jpg")
+    (folder / "trap 2/night/001.jpg").symlink_to(folder / "nowhere.jpg")
     names = [*incoming.listing(folder), b"002.jpg"]
     names.insert(2, names.pop())
     arrived = list(incoming.arriving(folder, names, [CANVAS, Canvas(20, 20, None)]))
     assert [photo.path.encode() for photo in arrived] == names
     assert [bool(photo.facts.problem) for photo in arrived] == [False, True, True, True, True, False, False]
     assert [len(photo.images) for photo in arrived] == [2, 0, 0, 0, 0, 2, 2]
-    reasons = ["does not decode", "not there any more", "no picture", "symbolic link"]
+    reasons = ["cut short", "not there any more", "an HTML page", "to something that is not there"]
     for photo, reason in zip(arrived[1:5], reasons, strict=True):
         assert reason in str(photo.facts.problem)
 

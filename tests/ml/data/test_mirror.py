@@ -1,4 +1,5 @@
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from buckets import Bucket
 
 from ml import settings
 from ml.data import cache, datasets, mirror, scanning
+from ml.data.listing import PassedOver
 from ml.errors import DataError, ParameterError
 
 
@@ -31,10 +33,14 @@ def test_photos_come_once_and_follow_what_changes(
     bucket.put("my photos/.hidden/photo.jpg", b"private")
     bucket.put("my photos of cats/cat.jpg", b"another folder")
 
-    here = mirror.folder(url)
+    bucket.put("my photos/fox/no extension", (photos / "fox" / "000.jpg").read_bytes())
+    shutil.copy(photos / "fox" / "000.jpg", photos / "fox" / "no extension")
+    bucket.put("my photos/@eaDir/x.jpg", b"small")
+    here = mirror.folder(url, passed := PassedOver())
     assert relative(here) == relative(photos)
+    assert passed.names == {".mp4 files": ["film.mp4"], "files in system folders": ["@eaDir/x.jpg"]}
     assert all((here / name).read_bytes() == (photos / name).read_bytes() for name in relative(photos))
-    assert "5 of 5 new or changed photos are here" in caplog.text
+    assert "6 of 6 new or changed photos are here" in caplog.text
 
     time.sleep(1)  # S3 tells times in seconds
     picture(99).save(photos / "fox" / "000.jpg")

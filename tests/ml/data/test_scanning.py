@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from ml.data import cache, photos, scanning
+from ml.data.listing import PassedOver
 from ml.errors import DataError
 
 
@@ -36,9 +37,10 @@ def test_rows_are_sorted_by_path_and_other_files_passed_over(root: Path, tmp_pat
     for name in ("fox b/1.JPG", "fox/x.jpg/inside.jpeg", "zebra.jpg", "a.jpe", "fox/000/deep/1.jpg"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(photo, root / name)
-    for name in (".hidden.jpg", "notes.txt", "fox/.trash/1.jpg", "jpg"):
+    for name in (".hidden.jpg", "Thumbs.db", "fox/.trash/1.jpg"):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(photo, root / name)
+    (root / "notes.txt").write_text("mine")
     paths = scanning.scan(root, tmp_path / "cache").path.tolist()
     assert paths == sorted(paths)
     assert set(paths) >= {"fox b/1.JPG", "fox/x.jpg/inside.jpeg", "zebra.jpg", "a.jpe", "fox/000/deep/1.jpg"}
@@ -53,26 +55,81 @@ def test_odd_names_are_good_names(name: str, root: Path, tmp_path: Path) -> None
     table.to_parquet(tmp_path / "table.parquet")
 
 
+@pytest.mark.parametrize("name", ["x.jfif", "x.jpg_large", "x", "x.dat", "x.cr2", "x.JPEG~", "x.heic", "x.png"])
+def test_a_jpeg_is_a_photo_under_any_name_or_none(name: str, root: Path, tmp_path: Path) -> None:
+    (root / "fox" / "000.jpg").rename(root / "fox" / name)
+    table = scanning.scan(root, tmp_path / "cache", passed=(passed := PassedOver()))
+    assert table.set_index("path").problem.isna()[f"fox/{name}"]
+    assert passed.count == 0
+
+
+def test_what_is_passed_over_is_counted_and_named_by_kind(root: Path, tmp_path: Path) -> None:
+    photo = root / "fox" / "000.jpg"
+    folders = ("@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information", "#recycle", "__MACOSX", ".trash")
+    for folder in folders:
+        (root / folder).mkdir()
+        shutil.copy(photo, root / folder / "copy.jpg")
+    for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4", "notes.txt", "Thumbs.db", ".DS_Store"):
+        (root / "fox" / name).write_bytes(b"\0\0\0\x20ftypisom")
+    for name in ("a.dng", "b.NEF"):
+        (root / "fox" / name).write_bytes(b"II*\0 and so on")
+    (root / "fox" / "boxes.csv").touch()
+    Path(os.fsdecode(os.fsencode(root) + b"/b\xe4r.pdf")).touch()
+    (root / "loop").symlink_to(root)
+    (root / "tiger").symlink_to(root / "fox")
+    table = scanning.scan(root, tmp_path / "cache", passed=(passed := PassedOver()))
+    assert len(table) == 10
+    assert sorted(passed.names["system folders"]) == sorted(f"{name}/" for name in folders[:-1])
+    assert passed.count == len(folders) + 7 + 2 + 2 + 1
+    said = passed.sentence()
+    for part in (
+        "4 .mp4 files (fox/a.mp4, fox/b.mp4, fox/c.mp4, …)",
+        "1 .txt files (fox/notes.txt)",
+        r"1 .pdf files (b\xe4r.pdf)",
+        "1 .dng files (raw: export them as JPEG) (fox/a.dng)",
+        "1 .nef files (raw: export them as JPEG) (fox/b.NEF)",
+        "2 links to folders (not followed: put the folder itself here) (loop/, tiger/)",
+        "1 hidden folders (.trash/)",
+        "1 system files (fox/Thumbs.db)",
+        "1 hidden files (fox/.DS_Store)",
+    ):
+        assert part in said
+    assert passed.table()["count"].sum() == passed.count
+
+
+def test_links_to_photos_are_followed(root: Path, tmp_path: Path) -> None:
+    store = tmp_path / ".dvc"
+    store.mkdir()
+    for number, photo in enumerate(sorted(root.rglob("*.jpg"))):
+        photo.rename(store / str(number))
+        photo.symlink_to(store / str(number))
+    table = scanning.scan(root, tmp_path / "cache")
+    assert len(table) == 10
+    assert table.problem.isna().all()
+
+
 def test_what_is_no_readable_file_has_its_reason_and_stops_nothing(root: Path, tmp_path: Path) -> None:
     photo, fox = root / "fox" / "000.jpg", root / "fox"
     os.mkfifo(fox / "pipe.jpg")
-    (fox / "inside.jpg").symlink_to(photo)
+    (fox / "zero.jpg").symlink_to("/dev/zero")
     (fox / "outside.jpg").symlink_to("/etc/hostname")
     (fox / "broken.jpg").symlink_to(fox / "nowhere.jpg")
+    (fox / "circle.jpg").symlink_to(fox / "circle.jpg")
     shutil.copy(photo, os.fsencode(fox) + b"/caf\xe9.jpg")
     (fox / "empty.jpg").touch()
     (fox / "page.jpg").write_bytes(b"<html>")
     table = scanning.scan(root, tmp_path / "cache")
     problems = table[table.problem.notna()].set_index("path").problem.to_dict()
-    link = "it is a symbolic link: put the photo itself here"
+    link = "it is a symbolic link to something that is not there, or goes round in circles"
     assert problems == {
         "fox/pipe.jpg": "it is no regular file",
-        "fox/inside.jpg": link,
-        "fox/outside.jpg": link,
+        "fox/zero.jpg": "it is no regular file",
+        "fox/outside.jpg": "it is no photo but a text file",
         "fox/broken.jpg": link,
+        "fox/circle.jpg": link,
         "fox/caf\\xe9.jpg": "its name is not UTF-8: rename it",
         "fox/empty.jpg": "the file is empty (0 bytes)",
-        "fox/page.jpg": "it is no picture: it begins with b'<html>'",
+        "fox/page.jpg": "it is no photo but an HTML page: the download brought an answer in words",
     }
     assert table.problem.isna().sum() == 10
 
@@ -94,8 +151,19 @@ def test_rights_that_lack_are_named(unprivileged, fill) -> None:
     with unprivileged():
         table = scanning.scan(root, unprivileged.folder / "cache").set_index("path")
     assert table.problem.dropna().to_dict() == {"fox/000.jpg": "it can't be read: Permission denied"}
-    (root / "cat").chmod(0)
-    with unprivileged(), pytest.raises(DataError, match=r"cat.* can't be listed: Permission denied.*rights"):
+    for name in ("lost+found", "private", "fox/2024"):
+        (root / name).mkdir()
+    with unprivileged():
+        (root / "lost+found").chmod(0)
+        (root / "private").chmod(0)
+        table = scanning.scan(root, unprivileged.folder / "cache", passed=(passed := PassedOver()))
+    assert len(table) == 4
+    assert passed.names == {
+        "system folders": ["lost+found/"],
+        "folders that can't be listed (Permission denied)": ["private/"],
+    }
+    (root / "fox" / "2024").chmod(0)
+    with unprivileged(), pytest.raises(DataError, match=r"fox/2024 can't be listed: Permission denied.*rights"):
         scanning.scan(root, unprivileged.folder / "cache")
 
 
@@ -111,7 +179,8 @@ def test_a_root_that_is_missing_a_file_or_empty_is_named(tmp_path: Path) -> None
     (tmp_path / "empty" / "fox").mkdir(parents=True)
     (tmp_path / "empty" / "fox" / "notes.txt").touch()
     with pytest.raises(
-        DataError, match=r"No photo below .*/empty: expected files named \.bmp, .*\.webp, one folder per class"
+        DataError,
+        match=r"No photo below .*/empty: expected JPEG.* Received: passed over: 1 .txt files \(fox/notes.txt\)",
     ):
         scanning.scan(tmp_path / "empty", tmp_path / "cache")
 

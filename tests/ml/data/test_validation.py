@@ -36,7 +36,7 @@ def _add_bad_photos(fox: Path, picture) -> dict[str, str]:
     photo.save(fox / "animated.webp", **more)
     (fox / "100 megapixels.png").write_bytes(black_png(10_000, 10_000))
     (fox / "bomb.png").write_bytes(black_png(20_000, 15_000))
-    (fox / "link.jpg").symlink_to(fox / "original.jpg")
+    (fox / "z link.jpg").symlink_to(fox / "original.jpg")
     (fox / "broken.jpg").symlink_to(fox / "nowhere.jpg")
     os.mkfifo(fox / "pipe.jpg")
     photo.crop((0, 0, 96, 1)).save(fox / "a row.png")
@@ -51,18 +51,18 @@ def _add_bad_photos(fox: Path, picture) -> dict[str, str]:
     shutil.copy(fox / "original.jpg", fox / "z new\nline {brightness}.jpg")
     shutil.copy(fox / "page.jpg", os.fsencode(fox) + b"/\xff.jpg")
     return {
-        "truncated.jpg": "it does not decode: image file is truncated",
+        "truncated.jpg": "it is a JPEG that is cut short",
         "empty.jpg": "the file is empty (0 bytes)",
         "<img src=x onerror=alert(5)>.jpg": "the file is empty (0 bytes)",
         "z&amp;<script>.jpg": "it is the same file as fox/original.jpg",
-        "page.jpg": "it is no picture: it begins with b'<!DOCTYPE html><'",
+        "page.jpg": "it is no photo but an HTML page",
         "deep.png": "its pixels are of mode I;16 (16-bit or floating point); save it with 8 bits",
-        "animated.gif": "it is animated or has several pages (2 frames); save one of them as a photo",
-        "animated.webp": "it is animated or has several pages (2 frames)",
+        "animated.gif": "it is animated or has several pages; save one of them as a photo",
+        "animated.webp": "it is animated or has several pages",
         "100 megapixels.png": "it has 100 megapixels; at most 64 are read",
         "bomb.png": "it has far more than 64 megapixels",
-        "link.jpg": "it is a symbolic link: put the photo itself here",
-        "broken.jpg": "it is a symbolic link",
+        "z link.jpg": "it is the same file as fox/original.jpg",
+        "broken.jpg": "it is a symbolic link to something that is not there",
         "pipe.jpg": "it is no regular file",
         "a row.png": "its smallest side is 1 pixels; at least 32 are expected",
         "small.png": "its smallest side is 31 pixels; at least 32 are expected",
@@ -120,7 +120,7 @@ def refusal(tmp_path_factory: pytest.TempPathFactory, fill, picture) -> Refusal:
 
 def test_every_bad_photo_is_left_out_with_its_own_reason(refusal: Refusal) -> None:
     reasons = {path.removeprefix("fox/"): reason for path, reason in refusal.reasons.items()}
-    assert reasons.pop("cat/page.jpg").startswith("it is no picture")
+    assert reasons.pop("cat/page.jpg").startswith("it is no photo but an HTML page")
     assert set(reasons) == set(refusal.expected)
     assert [(name, reason) for name, reason in reasons.items() if not reason.startswith(refusal.expected[name])] == []
 
@@ -168,7 +168,7 @@ def test_if_every_photo_is_bad_each_has_its_reason(tmp_path: Path) -> None:
     table = manifest.draft(scanning.scan(tmp_path / "photos", tmp_path / "cache"), FOX)
     reasons, _ = refuse_photos(table, tmp_path / "docs")
     assert set(reasons) == {"fox/1.jpg", "cat/1.jpg"}
-    assert all(reason.startswith("it is no picture") for reason in reasons.values())
+    assert all(reason.startswith("it is no photo but a text file") for reason in reasons.values())
 
 
 def _made(positives: int, negatives: int, left_out: int = 0) -> pd.DataFrame:

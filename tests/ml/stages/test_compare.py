@@ -26,7 +26,7 @@ def job(world: World) -> Job:
     table.write_text(APART)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(world.settings.home)
-        return replace(world, settings=replace(world.settings, animals=table)).job("compared")
+        return replace(world, settings=world.settings.model_copy(update={"animals": table})).job("compared")
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def job(make_world: Callable[[], World]) -> Job:
     world = make_world()
     table = world.settings.home / "animals.toml"
     table.write_text(ANIMALS)
-    where = replace(world.settings, animals=table)
+    where = world.settings.model_copy(update={"animals": table})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(where.home)
         params = ValidateParams(fewest_photos=2)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from world import ANIMAL, World, make_settings
 
 from ml import crossvalidation
 from ml.data import manifest
 from ml.data.sample import draw_samples
-from ml.errors import DataError
+from ml.errors import DataError, LostError
+from ml.models.baseline import build_baseline
 from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
 from ml.stages import (
@@ -261,19 +263,72 @@ def test_new_photos_are_judged_by_the_champion_itself(done: Run, world: World, t
     draw_samples(tmp_path / "more", per_class=3, others=1, seed=1)
     for file in (tmp_path / "more").rglob("*.jpg"):
         shutil.copy(file, root / file.parent.name / f"new_{file.name}")
-    where, params = replace(world.settings, photos=root), ValidateParams()
+    where, params = world.settings.model_copy(update={"photos_root": str(root)}), ValidateParams()
     grown = validate.run(ANIMAL, validate.scan(params, where), params, where, DagRun("validate_images", "grown"))
     job = replace(world.job("grown"), digest=grown.digest)
     table = job.tracker.read_table(transfer.run(job, BACKBONE).run_id, "out_of_fold")
     champion = job.tracker.champion(job.classifier_name)
     assert champion is not None
 
-    both = decide.champion_beside(job, table, champion)
+    both, left_out, new = decide.champion_beside(job, table, champion)
     known = done.job.tracker.read_table(done.results["compare"].run_id, "out_of_fold").set_index("sha256")
-    assert len(both) == len(table) > len(known)
+    assert len(both) + left_out == len(table) > len(known)
+    assert both.sha256[~new].isin(known.index).all()
+    assert 0 < new.sum() <= len(table) - len(known)
     old = both[both.sha256.isin(known.index)]
     assert np.allclose(old.champion, known.probability.loc[old.sha256])
     assert both.champion.between(0, 1).all()
+
+    # What it says of them, before anything is trained on them, is its accuracy on new photos.
+    decided = decide.run(job, compare.run(job, [transfer.run(job, BACKBONE)]))
+    assert decided.metrics["champion_on_new_photos_n"] == new.sum()
+    low, high = (decided.metrics[f"champion_on_new_photos_{end}"] for end in ("low", "high"))
+    assert low <= decided.metrics["champion_on_new_photos"] <= high
+    assert decided.metrics["models_compared"] >= 2
+    assert "models have been compared on these photos since" in decided.summary
+
+
+def test_a_near_duplicate_of_a_photo_that_is_gone_does_not_meet_the_champion(
+    done: Run, world: World, tmp_path: Path
+) -> None:
+    """All photos are saved again, smaller: the champion has seen every one of them."""
+    root = tmp_path / "photos"
+    shutil.copytree(world.settings.photos, root)
+    for file in root.rglob("*.jpg"):
+        with Image.open(file) as photo:
+            small = photo.resize((photo.width * 9 // 10, photo.height * 9 // 10))
+        small.save(file, quality=80)
+    where, params = replace(world.settings, photos=root), ValidateParams()
+    again = validate.run(ANIMAL, validate.scan(params, where), params, where, DagRun("validate_images", "smaller"))
+    job = replace(world.job("smaller"), digest=again.digest)
+    decided = decide.run(job, compare.run(job, [transfer.run(job, BACKBONE)]))
+    assert decided.metrics["proposed"] == 0
+    assert "too few photos to tell" in decided.summary
+    assert decided.metrics["photos_left_out"] > 0.9 * len(job.dataset.training)
+
+
+def test_the_best_champion_so_far_is_met_too_and_one_that_is_lost_is_passed_over(done: Run, world: World) -> None:
+    job = world.job("anchored")
+    champion = job.tracker.champion(job.classifier_name)
+    assert champion is not None
+    now = job.tracker.read_table(champion.run_id, "out_of_fold")
+    assert decide._best_so_far(job, now, champion) is None
+    perfect = now.assign(probability=now.label.astype(float))
+    made = {}
+    for name, table in (("earlier", perfect), ("lost", None), ("damaged", perfect.drop(columns="group"))):
+        with job.tracker.stage(ANIMAL, job.parent, "promote", name) as stage:
+            stage.log({"promoted": 1.0})
+            if table is not None:
+                stage.table("out_of_fold", table)
+            made[name] = stage.register(build_baseline(16), job.classifier_name, {"padding": "null"}, name)
+    wrong = now.assign(probability=1 - now.label.astype(float))
+    best = decide._best_so_far(job, wrong, champion)
+    assert best is not None
+    assert best.difference == pytest.approx(-1)
+    assert best.n == len(now)
+    for name in ("lost", "damaged"):
+        with pytest.raises(LostError, match=r"can't be compared.*menagerie champion"):
+            decide.champion_beside(job, now, made[name])
 
 
 def test_no_dataset_yet_says_what_to_do(world: World, tmp_path: Path) -> None:
@@ -309,7 +364,7 @@ def test_bad_photos_stop_validation_and_leave_the_accepted_dataset(world: World,
     root = tmp_path / "photos"
     shutil.copytree(world.settings.photos, root)
     shutil.copy(root / ANIMAL / f"{ANIMAL}_000.jpg", root / "lion" / "wrong.jpg")
-    where = replace(world.settings, photos=root)
+    where = world.settings.model_copy(update={"photos_root": str(root)})
     params = ValidateParams()
     with pytest.raises(DataError, match=r"elephant_000\.jpg.*lion/wrong\.jpg"):
         validate.run(ANIMAL, validate.scan(params, where), params, where, DagRun("validate_images", "bad"))

@@ -109,7 +109,7 @@ def test_broken_photos_are_listed_with_their_reason(scored: StageResult, jury_wo
     assert broken.path.tolist() == ["a #, 1.jpg", "b.jpg"]
     assert broken[ANIMAL].isna().all()
     assert "0 bytes" in broken.problem.iloc[0]
-    assert "no picture" in broken.problem.iloc[1]
+    assert "an HTML page" in broken.problem.iloc[1]
     assert scored.metrics["n_unreadable"] == 2
     kept = jury_world.job("made").tracker.read_table(scored.run_id, "unreadable")
     assert kept.path.tolist() == broken.path.tolist()
@@ -135,9 +135,22 @@ def test_the_same_photos_are_no_drift_and_others_are(
     assert "drift_distance_tiger" not in scored.metrics, "the photos that it was trained with are not here"
     other = score(jury_world, fill(tmp_path / "clouds", {".": 30}), "clouds")
     assert other.metrics["drift"] == 1
-    assert "drifted from the training photos of elephant" in other.summary
+    assert "of the photos are unlike any training photo of elephant" in other.summary
     tags = jury_world.job("made").tracker.client.get_run(other.run_id).data.tags
     assert "drifted" in tags["menagerie.drift"]
+    assert "not measured for tiger: " in tags["menagerie.drift"]
+
+
+def test_what_is_not_measured_is_not_none(
+    jury_world: World, tmp_path: Path, fill: Callable[[Path, dict[str, int]], Path]
+) -> None:
+    """Of a few photos nobody knows whether they have drifted: that isn't "none", nor 0."""
+    few = score(jury_world, fill(tmp_path / "few", {".": 9}), "few")
+    assert "drift" not in few.metrics
+    tag = jury_world.job("made").tracker.client.get_run(few.run_id).data.tags["menagerie.drift"]
+    assert tag.startswith("not measured for ")
+    assert f"{ANIMAL}: 9 new photos, near-duplicates counted once, are too few; at least 10 are needed" in tag
+    assert "Drift was not measured" in few.summary
 
 
 def test_a_killed_scoring_goes_on_where_it_was(
@@ -160,12 +173,7 @@ def test_a_killed_scoring_goes_on_where_it_was(
         return read(root, name, *rest)
 
     monkeypatch.setattr(incoming, "read", counted)
-    (folder / "new.jpg").write_bytes(b"")
-    try:
-        again = score(jury_world, folder, "killed")
-    finally:
-        (folder / "new.jpg").unlink()
-    assert len(set(seen) - {b"new.jpg"}) <= len(before)
+    again = score(jury_world, folder, "killed")
     first = set(before.path[: scores.CHUNK])
     shown = {path for path in seen if path.decode() in first}
     assert len(shown) <= 4 * 6, "only those on the contact sheet were read again"
@@ -176,6 +184,31 @@ def test_a_killed_scoring_goes_on_where_it_was(
         "tags.`menagerie.dag_run_id` = 'killed'",
     )
     assert [(run.info.run_id, run.info.status) for run in runs] == [(again.run_id, "FINISHED")]
+
+
+def test_after_a_kill_new_photos_are_scored_and_those_gone_are_not(
+    jury_world: World, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trip = tmp_path / "trip"
+    trip.mkdir()
+    photos = sorted(folder.rglob("*.jpg"))[:4]
+    for photo in photos[:3]:
+        shutil.copy(photo, trip / f"{photo.stem}.jpg")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ml.stages.score_report.conclude", die)
+        score(jury_world, trip, "trip")
+    gone = next(iter(sorted(trip.iterdir())))
+    gone.unlink()
+    shutil.copy(photos[3], trip / "new.jpg")
+    (trip / "notes.txt").write_text("mine")
+    result = score(jury_world, trip, "trip")
+    assert table_of(result).path.tolist() == sorted(path.name for path in trip.glob("*.jpg"))
+    run = jury_world.job("made").tracker.client.get_run(result.run_id)
+    assert run.data.tags["menagerie.passed_over"] == "passed over: 1 .txt files (notes.txt)"
 
 
 @pytest.mark.usefixtures("own_environment")
