@@ -12,7 +12,8 @@ TIGER = Animal(name="tiger", positives=["tiger/*"], negatives=["*/*"])
 
 def scanned(*folders: str) -> pd.DataFrame:
     paths = [f"{folder}/{number}.jpg" for folder in folders for number in range(3)]
-    return pd.DataFrame({"path": paths, "sha256": [f"{n:064x}" for n in range(len(paths))], "problem": None})
+    unread = {"problem": None, "taken": float("nan"), "camera": None}
+    return pd.DataFrame({"path": paths, "sha256": [f"{n:064x}" for n in range(len(paths))], **unread})
 
 
 @pytest.mark.parametrize("folder", ["Tiger", "tiger ", " TIGER", "tiger\u00a0", "\uff54iger"])
