@@ -144,6 +144,7 @@ def _view(mlflow: Mlflow, recent: Recent, related: dict[str, Run], version: dict
         [failure for failure in failures if failure],
         pictures,
         _generations(mlflow, recent, related),
+        bool(validation) and validation.run.tag("dataset") not in {run.tag("dataset") for run in recent.retrained},
     )
 
 

@@ -105,6 +105,8 @@ class AnimalView:
     pictures: list[Picture] = field(default_factory=list)
     generations: list[Generation] = field(default_factory=list)
     """The newest first."""
+    is_untrained: bool = False
+    """Whether no retraining was started on the accepted photos, as happens while the DAG is paused."""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,20 @@ def test_what_runs_is_named_with_its_open_stage(mlflow: Mlflow, job: Job, result
     assert work.run.stages == {"explore": results["explore"].run_id}
 
 
+def test_photos_accepted_while_the_retraining_was_paused_are_shown_as_untrained(mlflow: Mlflow, job: Job) -> None:
+    tracker, later = job.tracker, "0123456789abcdef"
+    assert not view(mlflow).is_untrained
+    accepted = tracker.open_run(ANIMAL, DagRun("validate_images", "manual__new"), later, {})
+    with tracker.stage(ANIMAL, accepted, "validate", "manual__new"):
+        pass
+    tracker.close_run(accepted, True)
+    assert view(mlflow).is_untrained
+    started = tracker.open_run(ANIMAL, DagRun(f"retrain_{ANIMAL}", "manual__new"), later, {})
+    assert not view(mlflow).is_untrained
+    for run in (accepted, started):
+        tracker.client.delete_run(run)
+
+
 def test_a_failure_is_told_in_the_words_of_its_stage_until_it_is_mended(mlflow: Mlflow, job: Job) -> None:
     tracker, dag_run = job.tracker, DagRun(f"retrain_{ANIMAL}", "manual__failed")
     parent = tracker.open_run(ANIMAL, dag_run, job.digest, {})
