@@ -298,7 +298,7 @@ def test_a_near_duplicate_of_a_photo_that_is_gone_does_not_meet_the_champion(
         with Image.open(file) as photo:
             small = photo.resize((photo.width * 9 // 10, photo.height * 9 // 10))
         small.save(file, quality=80)
-    where, params = replace(world.settings, photos=root), ValidateParams()
+    where, params = world.settings.model_copy(update={"photos_root": str(root)}), ValidateParams()
     again = validate.run(ANIMAL, validate.scan(params, where), params, where, DagRun("validate_images", "smaller"))
     job = replace(world.job("smaller"), digest=again.digest)
     decided = decide.run(job, compare.run(job, [transfer.run(job, BACKBONE)]))

@@ -1,6 +1,5 @@
 """What validation says of labels and groups, and where."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ def _validate(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anima
     where = make_settings(home, root)
     file = tmp_path / "animals.toml"
     file.write_text(animals)
-    where = replace(where, animals=file)
+    where = where.model_copy(update={"animals": file})
     params = ValidateParams()
     result = validate.run("fox", validate.scan(params, where), params, where, DagRun("validate_images", "first"))
     return result, Tracker(where.mlflow_uri)
