@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -50,7 +49,7 @@ def _demo(options: argparse.Namespace, chosen: settings.Settings, console: Conso
         return
     if options.photos and not options.photos.is_dir():
         raise ParameterError(f"Expected a folder of photos. Received: {options.photos}")
-    demo.demo(replace(chosen, preset=options.preset), options.photos, console)
+    demo.demo(chosen.model_copy(update={"preset": options.preset}), options.photos, console)
 
 
 def _sample(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:

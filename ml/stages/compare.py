@@ -11,6 +11,7 @@ from ml.analysis import classification, selection
 from ml.analysis.selection import Answers
 from ml.errors import DataError
 from ml.results import Candidate, StageResult
+from ml.stages import evaluation
 from ml.stages.answers import answers_of
 from ml.stages.evaluation import COURSE_METRICS, OUT_OF_FOLD
 from ml.stages.job import Findings, Job, animal_named, perform
@@ -146,16 +147,7 @@ def _without(job: Job, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFram
         if not 0 < inside.sum() < labels.sum():
             continue
         kept = {candidate: table[~inside] for candidate, table in tables.items()}
-        judged = [
-            classification.evaluate(
-                rows.label.to_numpy(bool),
-                rows.probability.to_numpy(),
-                rows["class"].to_numpy(str),
-                rows.fold.to_numpy(),
-                job.params.seed,
-            )
-            for rows in kept.values()
-        ]
+        judged = [evaluation.scored(rows, rows.probability.to_numpy(), job.params.seed) for rows in kept.values()]
         found[name] = pd.DataFrame({"candidate": list(kept), "photos_left_out": int(inside.sum())}).join(
             pd.DataFrame(judged)
         )

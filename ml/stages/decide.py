@@ -33,9 +33,9 @@ def run(job: Job, comparison: StageResult) -> StageResult:
     """Say whether the candidate that `comparison` has chosen is to take the champion's place.
 
     The metric `proposed` is 1 if it is, and `met_version` is the champion's version, 0 where there is none yet: then
-    being better than chance is enough. A tie keeps the champion. `models_compared` is how many models have been judged
-    on these photos; `champion_on_new_photos` the champion's accuracy on photos that came after it, before any model is
-    trained on them.
+    being better than chance is enough, once corrected for the choice. A tie keeps the champion. `models_compared` is
+    how many models have been judged on these photos; `champion_on_new_photos` the champion's accuracy on photos that
+    came after it, before any model is trained on them.
     """
     (candidate,) = comparison.candidates
 
@@ -54,7 +54,7 @@ def run(job: Job, comparison: StageResult) -> StageResult:
 
 
 def _without_champion(comparison: StageResult) -> Decision:
-    low = comparison.metrics["cv_accuracy_low"]
+    low = comparison.metrics["selected_accuracy_low"]  # the best of several is often better than chance by luck
     if low <= 0.5:
         return Decision(False, f"no better than chance, the accuracy may be as low as {low:.1%}.")
     return Decision(True, f"there was no champion, and the accuracy is at least {low:.1%}.")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ml import crossvalidation, figures
-from ml.analysis import classification
+from ml.analysis import classification, intervals
 from ml.crossvalidation import Fold
 from ml.data.datasets import Dataset
 from ml.tracking import StageRun
@@ -53,13 +53,25 @@ def judged(
     return Fold(held_out, probabilities, curves or {}, metrics)
 
 
+def scored(rows: pd.DataFrame, probabilities: np.ndarray, seed: int) -> dict[str, float]:
+    """Return the metrics of out-of-fold `probabilities` [N]; the accuracy's interval counts groups, not photos.
+
+    `rows` have the columns `label`, `class`, `fold` and `group`.
+    """
+    labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
+    metrics = classification.evaluate(labels, probabilities, classes, rows.fold.to_numpy(), seed)
+    correct = (probabilities >= classification.THRESHOLD) == labels
+    low, high = intervals.accuracy_interval(correct, intervals.Photos.of(labels, classes, rows.group))
+    return metrics | {"cv_accuracy_low": low, "cv_accuracy_high": high}
+
+
 def report(
     run: StageRun, dataset: Dataset, folds: list[Fold], probabilities: np.ndarray, seed: int
 ) -> dict[str, float]:
     """Log everything about the out-of-fold `probabilities` of `dataset.training`; return the metrics."""
     rows = dataset.training
     labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
-    metrics = classification.evaluate(labels, probabilities, classes, rows.fold.to_numpy(), seed)
+    metrics = scored(rows, probabilities, seed)
     trained = [fold.metrics["train_accuracy"] for fold in folds]
     metrics["train_accuracy_mean"] = float(np.mean(trained))
     metrics["overfit_gap"] = metrics["train_accuracy_mean"] - metrics["cv_accuracy_mean"]

@@ -44,6 +44,15 @@ def test_a_demo_needs_a_folder_of_photos(tmp_path: Path, capsys: pytest.CaptureF
     assert str(tmp_path / "nowhere") in capsys.readouterr().err
 
 
+def test_a_demo_says_why_it_cant_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("MENAGERIE_HOME", str(tmp_path / "home"))
+    assert cli.main(["demo", "--preset", "quick"]) == 1
+    assert str(tmp_path / "home") in capsys.readouterr().err
+
+
 def test_a_failure_is_told_in_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert cli.main(["sample", str(tmp_path)]) == 1
