@@ -7,7 +7,8 @@ Tibshirani, Annals of Statistics 23, 1995; they take the fitted scores, but with
 better), and penalty, temperature and decision threshold are chosen. All is linear, so it folds into one layer.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import keras
@@ -68,28 +69,125 @@ def fit_head(
 
     Raises `DataError` where there are not both positives and negatives, or a class is both.
     """
-    names, index = np.unique(np.asarray(classes), return_inverse=True)
-    positive = _positive_classes(names, index, is_positive)
-    indicators = np.eye(len(names), dtype=np.float32)[index]
+    problem = Problem.of(features, classes, is_positive, groups)
+    fit = problem.best()
+    return problem.head(fit, balancing_shift(log_odds(fit.logits, problem.positive), is_positive))
 
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    # The floor keeps a feature that hardly moved here from shouting the first time it does.
-    scale = 1 / (np.maximum(deviation, 1e-3 * deviation.mean()) * np.sqrt(features.shape[1]))
-    ones = np.ones((len(features), 1), np.float32)
-    rows = np.hstack([(features - mean) * scale, ones]).astype(np.float32)
-    coordinates, basis = _fewest_coordinates(rows)
-    gram = coordinates.T @ coordinates
 
-    best = min(
-        (_fit(coordinates, gram, indicators, groups, penalty) for penalty in PENALTIES), key=lambda fit: fit.loss
-    )
-    shift = balancing_shift(log_odds(best.logits, positive), is_positive)
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def fit_heads_without_class(
+    features: Floats, classes: ArrayLike, is_positive: NDArray[np.bool_], groups: NDArray[np.integer], penalty: float
+) -> dict[str, LinearHead]:
+    """For each class of other animals by name, the head fitted and calibrated without any of its photos.
 
-    weights = best.weights if basis is None else basis @ best.weights
-    kernel = scale[:, None] * weights[:-1]
-    bias = weights[-1] + best.offset - mean @ kernel + shift * positive
-    kernel, bias = kernel.astype(np.float32), bias.astype(np.float32)
-    return LinearHead(tuple(names.tolist()), positive, kernel, bias, best.penalty)
+    The arguments are those of `fit_head`, and `penalty` is that of its head. The scale of the features is that of all
+    rows: so all share one Gram matrix, and each refit takes off its class's part.
+
+    Returns nothing where the other animals are one class: without it there is nothing to tell the animal from.
+    """
+    problem = Problem.of(features, classes, is_positive, groups)
+    if (~problem.positive).sum() < 2:
+        return {}
+    heads = {}
+    for name, part in problem.leaving_classes_out():
+        fit = part.fit(penalty)
+        heads[name] = part.head(fit, balancing_shift(log_odds(fit.logits, part.positive), part.positive[part.index]))
+    return heads
+
+
+class RidgeFit(NamedTuple):
+    """A ridge regression on the class indicators, and the calibrated logits = rows @ weights + offset made of it.
+
+    `scores` and `logits` [N, C] are of rows whose group was left out of the fit.
+    """
+
+    penalty: float
+    loss: float
+    coefficients: Floats
+    weights: Floats
+    offset: Floats
+    scores: Floats
+    logits: Floats
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows to fit ridge regressions on: standardised features and a one, in as few coordinates as they span.
+
+    Attributes:
+        names: the classes, in the order of the columns; `index` says which each row is in, int [N].
+        positive: which classes are the animal, bool [C].
+        rows: float32 [N, K], their Gram matrix is `gram`; `basis` leads from coordinates to features, if they differ.
+        mean, scale: the standardisation of the features, float32 [D].
+    """
+
+    names: tuple[str, ...]
+    index: NDArray[np.integer]
+    positive: NDArray[np.bool_]
+    groups: NDArray[np.integer]
+    rows: Floats
+    gram: Floats
+    basis: Floats | None
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def of(
+        cls, features: Floats, classes: ArrayLike, is_positive: NDArray[np.bool_], groups: NDArray[np.integer]
+    ) -> "Problem":
+        names, index = np.unique(np.asarray(classes), return_inverse=True)
+        positive = _positive_classes(names, index, is_positive)
+        mean, deviation = features.mean(axis=0), features.std(axis=0)
+        # The floor keeps a feature that hardly moved here from shouting the first time it does.
+        scale = 1 / (np.maximum(deviation, 1e-3 * deviation.mean()) * np.sqrt(features.shape[1]))
+        ones = np.ones((len(features), 1), np.float32)
+        rows = np.hstack([(features - mean) * scale, ones]).astype(np.float32)
+        coordinates, basis = _fewest_coordinates(rows)
+        gram = coordinates.T @ coordinates
+        return cls(tuple(names.tolist()), index, positive, groups, coordinates, gram, basis, mean, scale)
+
+    def best(self) -> RidgeFit:
+        """The fit whose penalty gives the least log loss on rows left out."""
+        return min((self.fit(penalty) for penalty in PENALTIES), key=lambda fit: fit.loss)
+
+    def fit(self, penalty: float) -> RidgeFit:
+        indicators = np.eye(len(self.names), dtype=np.float32)[self.index]
+        coefficients, scores = _ridge(self.rows, self.gram, indicators, self.groups, penalty)
+        to_logits, offset = _discriminants(scores, indicators)
+        logits = scores @ to_logits + offset
+        factor, loss = _temperature(logits, indicators)
+        weights = coefficients @ to_logits
+        return RidgeFit(penalty, loss, coefficients, factor * weights, factor * offset, scores, factor * logits)
+
+    def leaving_classes_out(self) -> Iterator[tuple[str, "Problem"]]:
+        """Each class of other animals with the problem without it, in the same units and coordinates."""
+        for column in np.flatnonzero(~self.positive):
+            inside = self.index == column
+            rows, index = self.rows[inside], self.index[~inside]
+            yield (
+                self.names[column],
+                replace(
+                    self,
+                    names=self.names[:column] + self.names[column + 1 :],
+                    index=index - (index > column),
+                    positive=np.delete(self.positive, column),
+                    groups=self.groups[~inside],
+                    rows=self.rows[~inside],
+                    gram=self.gram - rows.T @ rows,
+                ),
+            )
+
+    def in_features(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Weights of the rows [K, C] as a kernel [D, C] and a bias [C] for the features as they are."""
+        weights = weights if self.basis is None else self.basis @ weights
+        kernel = self.scale[:, None] * weights[:-1]
+        return kernel, weights[-1] - self.mean @ kernel
+
+    def head(self, fit: RidgeFit, shift: float) -> LinearHead:
+        """The softmax of a fit, with `shift` added to the animal's log-odds."""
+        kernel, bias = self.in_features(fit.weights)
+        bias = bias + fit.offset + shift * self.positive
+        return LinearHead(self.names, self.positive, kernel.astype(np.float32), bias.astype(np.float32), fit.penalty)
 
 
 def build_classifier(
@@ -143,25 +241,6 @@ def _positive_classes(
             f"A classifier needs photos of the animal and of others; received {received} among {len(index)}."
         )
     return positive
-
-
-class _Fit(NamedTuple):
-    """Calibrated logits = rows @ weights + offset; those in `logits` are of rows left out of the fit."""
-
-    penalty: float
-    loss: float
-    weights: Floats
-    offset: Floats
-    logits: Floats
-
-
-def _fit(rows: Floats, gram: Floats, indicators: Floats, groups: NDArray[np.integer], penalty: float) -> _Fit:
-    coefficients, scores = _ridge(rows, gram, indicators, groups, penalty)
-    to_logits, offset = _discriminants(scores, indicators)
-    logits = scores @ to_logits + offset
-    factor, loss = _temperature(logits, indicators)
-    weights = coefficients @ to_logits
-    return _Fit(penalty, loss, factor * weights, factor * offset, factor * logits)
 
 
 def _fewest_coordinates(rows: Floats) -> tuple[Floats, Floats | None]:

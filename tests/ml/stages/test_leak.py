@@ -54,6 +54,8 @@ def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, mo
     for result in judged:
         assert result.metrics["cv_accuracy_low"] <= 0.5 <= result.metrics["cv_accuracy_high"], result
         assert 0.35 <= result.metrics["cv_all_roc_auc"] <= 0.65, result
+    for result in transferred:
+        assert 0.35 <= result.metrics["unseen_auc"] <= 0.65, result
     compared = compare.run(job, judged)
     assert abs(compared.metrics["selected_accuracy"] - 0.5) < 0.12
     decided = promote.run(job, compared, decide.run(job, compared))
