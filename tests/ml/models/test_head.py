@@ -78,14 +78,20 @@ def test_rows_left_out_are_predicted_as_by_a_fit_without_them() -> None:
 
 
 @pytest.mark.parametrize("each", [4, 40], ids=["fewer rows than features", "more rows than features"])
-def test_a_class_taken_off_the_gram_matrix_is_a_refit_without_it(each: int) -> None:
+def test_leaving_a_class_out_is_a_ridge_regression_without_its_rows(each: int) -> None:
     features, classes, is_positive = blobs(1, each)
-    problem = Problem.of(features, classes, is_positive, np.arange(len(classes)))
-    for name, part in problem.leaving_classes_out():
-        rest = problem.rows[classes != name].astype(np.float64)
-        targets = classes[classes != name][:, None] == np.asarray(part.names)
-        expected = np.linalg.solve(rest.T @ rest + 0.3 * np.eye(rest.shape[1]), rest.T @ targets)
-        np.testing.assert_allclose(part.fit(0.3).coefficients, expected, atol=1e-3)
+    groups = np.arange(len(classes)) // 2
+    problem = Problem.of(features, classes, is_positive, groups)
+    for name, part, found in problem.leaving_classes_out(0.3):
+        rest = classes != name
+        assert part.names == tuple(np.unique(classes[rest]))
+        np.testing.assert_array_equal(part.indicators, classes[rest][:, None] == np.asarray(part.names))
+        plain = part.fit(0.3)
+        np.testing.assert_allclose(found.coefficients, plain.coefficients, atol=1e-3)
+        np.testing.assert_allclose(found.scores, plain.scores, atol=1e-3)
+        rows = problem.rows[rest].astype(np.float64)
+        expected = np.linalg.solve(rows.T @ rows + 0.3 * np.eye(rows.shape[1]), rows.T @ part.indicators)
+        np.testing.assert_allclose(plain.coefficients, expected, atol=1e-3)
 
 
 def test_a_head_without_a_class_says_what_a_refit_without_its_photos_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,11 +45,8 @@ def without_class(problem: heads.Problem, name: str) -> heads.Problem:
     classes = np.asarray(problem.names)[problem.index]
     rest = classes != name
     names, index = np.unique(classes[rest], return_inverse=True)
-    rows, positive = problem.rows[rest], names == ANIMAL
-    groups = problem.groups[rest]
-    return replace(
-        problem, names=tuple(names), index=index, positive=positive, groups=groups, rows=rows, gram=rows.T @ rows
-    )
+    rows, positive, groups = problem.rows[rest], names == ANIMAL, problem.groups[rest]
+    return replace(problem, names=tuple(names), index=index, positive=positive, groups=groups, rows=rows)
 
 
 def test_the_column_is_what_a_refit_without_class_and_fold_says(job: Job, judged: StageResult) -> None:
