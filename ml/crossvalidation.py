@@ -26,6 +26,8 @@ class Fold:
     curves: dict[str, list[float]]
     """One value an epoch for each curve; empty where nothing was trained by epochs."""
     metrics: dict[str, float]
+    unseen: np.ndarray | None = None
+    """Probabilities by models that never saw the photo's class, float32 [K]; NaN, or `None` for all: not measured."""
 
 
 def cross_validate(folds: Sequence[int], checkpoints: Path, judge: Callable[[int], Fold]) -> list[Fold]:
@@ -58,10 +60,20 @@ def pool(folds: Sequence[Fold], n_photos: int) -> np.ndarray:
     return pooled
 
 
+def pool_unseen(folds: Sequence[Fold], n_photos: int) -> np.ndarray:
+    """Return `Fold.unseen` of all photos, float32 [n_photos]; NaN where it isn't measured."""
+    pooled = np.full(n_photos, np.nan, np.float32)
+    for fold in folds:
+        if fold.unseen is not None:
+            pooled[fold.held_out] = fold.unseen
+    return pooled
+
+
 def _save(file: Path, fold: Fold) -> None:
     said = json.dumps({"curves": fold.curves, "metrics": fold.metrics})
     with replacing(file) as aside:
-        np.savez(aside, held_out=fold.held_out, probabilities=fold.probabilities, said=np.array(said))
+        unseen = np.full(len(fold.held_out), np.nan, np.float32) if fold.unseen is None else fold.unseen
+        np.savez(aside, held_out=fold.held_out, probabilities=fold.probabilities, said=np.array(said), unseen=unseen)
 
 
 def _load(file: Path) -> Fold | None:
@@ -69,7 +81,7 @@ def _load(file: Path) -> Fold | None:
     try:
         with np.load(file) as kept:
             said = json.loads(str(kept["said"]))
-            return Fold(kept["held_out"], kept["probabilities"], said["curves"], said["metrics"])
+            return Fold(kept["held_out"], kept["probabilities"], said["curves"], said["metrics"], kept["unseen"])
     except FileNotFoundError:
         return None
     except (BadZipFile, ValueError, TypeError, KeyError, EOFError) as error:

@@ -94,13 +94,9 @@ def standard_error(values: FloatArray, photos: Photos) -> float:
 
 
 def accuracy_interval(correct: FloatArray, photos: Photos) -> tuple[float, float]:
-    """The 95 % interval of an accuracy: Wilson's (1927) for each side, joined by MOVER (Zou & Donner 2008).
-
-    As its number of trials counts that which has the variance seen between the groups; where all are right, or all
-    wrong, the number of groups.
-    """
+    """The 95 % interval of an accuracy: `share_interval` of each side, joined by MOVER (Zou & Donner 2008)."""
     sides = photos.sides(np.asarray(correct, float))
-    return _join([(side.mean, *_proportion(side)) for side in sides])
+    return _join([(side.mean, *share_interval(side)) for side in sides])
 
 
 def difference_interval(gains: FloatArray, photos: Photos) -> tuple[float, float]:
@@ -131,7 +127,12 @@ def _join(sides: list[tuple[float, float, float]]) -> tuple[float, float]:
     return tuple((middle + np.array([-1, 1]) * np.hypot(*(means - [lows, highs]).T) / 2).tolist())
 
 
-def _proportion(side: Side) -> tuple[float, float]:
+def share_interval(side: Side) -> tuple[float, float]:
+    """The 95 % interval of the mean of values from 0 to 1, of one side: Wilson's (1927).
+
+    As its number of trials counts that which has the variance seen between the groups; where all are right, or all
+    wrong, the number of groups.
+    """
     n = side.n
     if side.variance > 0:
         n = max(n, side.mean * (1 - side.mean) / side.variance)

@@ -7,7 +7,9 @@ Tibshirani, Annals of Statistics 23, 1995; they take the fitted scores, but with
 better), and penalty, temperature and decision threshold are chosen. All is linear, so it folds into one layer.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import keras
@@ -68,28 +70,131 @@ def fit_head(
 
     Raises `DataError` where there are not both positives and negatives, or a class is both.
     """
-    names, index = np.unique(np.asarray(classes), return_inverse=True)
-    positive = _positive_classes(names, index, is_positive)
-    indicators = np.eye(len(names), dtype=np.float32)[index]
+    problem = Problem.of(features, classes, is_positive, groups)
+    fit = problem.best()
+    return problem.head(fit, balancing_shift(log_odds(fit.logits, problem.positive), is_positive))
 
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    # The floor keeps a feature that hardly moved here from shouting the first time it does.
-    scale = 1 / (np.maximum(deviation, 1e-3 * deviation.mean()) * np.sqrt(features.shape[1]))
-    ones = np.ones((len(features), 1), np.float32)
-    rows = np.hstack([(features - mean) * scale, ones]).astype(np.float32)
-    coordinates, basis = _fewest_coordinates(rows)
-    gram = coordinates.T @ coordinates
 
-    best = min(
-        (_fit(coordinates, gram, indicators, groups, penalty) for penalty in PENALTIES), key=lambda fit: fit.loss
-    )
-    shift = balancing_shift(log_odds(best.logits, positive), is_positive)
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def fit_heads_without_class(
+    features: Floats, classes: ArrayLike, is_positive: NDArray[np.bool_], groups: NDArray[np.integer], penalty: float
+) -> dict[str, LinearHead]:
+    """For each class of other animals by name, the head fitted and calibrated without any of its photos.
 
-    weights = best.weights if basis is None else basis @ best.weights
-    kernel = scale[:, None] * weights[:-1]
-    bias = weights[-1] + best.offset - mean @ kernel + shift * positive
-    kernel, bias = kernel.astype(np.float32), bias.astype(np.float32)
-    return LinearHead(tuple(names.tolist()), positive, kernel, bias, best.penalty)
+    The arguments are those of `fit_head`, and `penalty` is that of its head. The scale of the features is that of all
+    rows, so that each refit follows in closed form from the ridge regression on all rows.
+
+    Returns nothing where the other animals are one class: without it there is nothing to tell the animal from.
+    """
+    problem = Problem.of(features, classes, is_positive, groups)
+    if (~problem.positive).sum() < 2:
+        return {}
+    return {
+        name: part.head(fit, balancing_shift(log_odds(fit.logits, part.positive), part.positive[part.index]))
+        for name, part, fit in problem.leaving_classes_out(penalty)
+    }
+
+
+class RidgeFit(NamedTuple):
+    """A ridge regression on the class indicators, and the calibrated logits = rows @ weights + offset made of it.
+
+    `scores` and `logits` [N, C] are of rows whose group was left out of the fit.
+    """
+
+    penalty: float
+    loss: float
+    coefficients: Floats
+    weights: Floats
+    offset: Floats
+    scores: Floats
+    logits: Floats
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows to fit ridge regressions on: standardised features and a one, in as few coordinates as they span.
+
+    Attributes:
+        names: the classes, in the order of the columns; `index` says which each row is in, int [N].
+        positive: which classes are the animal, bool [C].
+        rows: float32 [N, K]; `basis` leads from coordinates to features, if they differ.
+        mean, scale: the standardisation of the features, float32 [D].
+    """
+
+    names: tuple[str, ...]
+    index: NDArray[np.integer]
+    positive: NDArray[np.bool_]
+    groups: NDArray[np.integer]
+    rows: Floats
+    basis: Floats | None
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def of(
+        cls, features: Floats, classes: ArrayLike, is_positive: NDArray[np.bool_], groups: NDArray[np.integer]
+    ) -> "Problem":
+        names, index = np.unique(np.asarray(classes), return_inverse=True)
+        positive = _positive_classes(names, index, is_positive)
+        mean, deviation = features.mean(axis=0), features.std(axis=0)
+        # The floor keeps a feature that hardly moved here from shouting the first time it does.
+        scale = 1 / (np.maximum(deviation, 1e-3 * deviation.mean()) * np.sqrt(features.shape[1]))
+        ones = np.ones((len(features), 1), np.float32)
+        rows = np.hstack([(features - mean) * scale, ones]).astype(np.float32)
+        return cls(tuple(names.tolist()), index, positive, groups, *_fewest_coordinates(rows), mean, scale)
+
+    @cached_property
+    def gram(self) -> Floats:
+        """float32 [K, K]"""
+        return self.rows.T @ self.rows
+
+    @cached_property
+    def indicators(self) -> Floats:
+        """Which class each row is in, one-hot, float32 [N, C]."""
+        return np.eye(len(self.names), dtype=np.float32)[self.index]
+
+    def best(self) -> RidgeFit:
+        """The fit whose penalty gives the least log loss on rows left out."""
+        return min((self.fit(penalty) for penalty in PENALTIES), key=lambda fit: fit.loss)
+
+    def fit(self, penalty: float) -> RidgeFit:
+        return self._calibrated(penalty, *_ridge(self.rows, self.gram, self.indicators, self.groups, penalty))
+
+    def leaving_classes_out(self, penalty: float) -> Iterator[tuple[str, "Problem", RidgeFit]]:
+        """Each class of other animals, the problem without it in the same units and coordinates, and its fit."""
+        factor, half = _factors(self.rows, self.gram, penalty)
+        for column in np.flatnonzero(~self.positive):
+            inside = self.index == column
+            index = self.index[~inside]
+            part = replace(
+                self,
+                names=self.names[:column] + self.names[column + 1 :],
+                index=index - (index > column),
+                positive=np.delete(self.positive, column),
+                groups=self.groups[~inside],
+                rows=self.rows[~inside],
+            )
+            ridge = _ridge_without(factor, half, inside, part.indicators, part.groups)
+            yield self.names[column], part, part._calibrated(penalty, *ridge)
+
+    def _calibrated(self, penalty: float, coefficients: Floats, scores: Floats) -> RidgeFit:
+        to_logits, offset = _discriminants(scores, self.indicators)
+        logits = scores @ to_logits + offset
+        factor, loss = _temperature(logits, self.indicators)
+        weights = coefficients @ to_logits
+        return RidgeFit(penalty, loss, coefficients, factor * weights, factor * offset, scores, factor * logits)
+
+    def in_features(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Weights of the rows [K, C] as a kernel [D, C] and a bias [C] for the features as they are."""
+        weights = weights if self.basis is None else self.basis @ weights
+        kernel = self.scale[:, None] * weights[:-1]
+        return kernel, weights[-1] - self.mean @ kernel
+
+    def head(self, fit: RidgeFit, shift: float) -> LinearHead:
+        """The softmax of a fit, with `shift` added to the animal's log-odds."""
+        kernel, bias = self.in_features(fit.weights)
+        bias = bias + fit.offset + shift * self.positive
+        return LinearHead(self.names, self.positive, kernel.astype(np.float32), bias.astype(np.float32), fit.penalty)
 
 
 def build_classifier(
@@ -145,25 +250,6 @@ def _positive_classes(
     return positive
 
 
-class _Fit(NamedTuple):
-    """Calibrated logits = rows @ weights + offset; those in `logits` are of rows left out of the fit."""
-
-    penalty: float
-    loss: float
-    weights: Floats
-    offset: Floats
-    logits: Floats
-
-
-def _fit(rows: Floats, gram: Floats, indicators: Floats, groups: NDArray[np.integer], penalty: float) -> _Fit:
-    coefficients, scores = _ridge(rows, gram, indicators, groups, penalty)
-    to_logits, offset = _discriminants(scores, indicators)
-    logits = scores @ to_logits + offset
-    factor, loss = _temperature(logits, indicators)
-    weights = coefficients @ to_logits
-    return _Fit(penalty, loss, factor * weights, factor * offset, factor * logits)
-
-
 def _fewest_coordinates(rows: Floats) -> tuple[Floats, Floats | None]:
     """Rows [N, D] in an orthonormal basis of their span if N < D: ridge gives the same there, for much less."""
     if len(rows) >= rows.shape[1]:
@@ -179,8 +265,7 @@ def _ridge(
 
     With the hat matrix H and targets T, leaving group g out turns its residuals into (I - H_gg)^-1 (T - HT)_g.
     """
-    factor = cholesky(gram + penalty * np.eye(len(gram), dtype=np.float32), lower=True, check_finite=False)
-    half = solve_triangular(factor, rows.T, lower=True, check_finite=False)  # H = half.T @ half
+    factor, half = _factors(rows, gram, penalty)
     projected = half @ targets
     coefficients = solve_triangular(factor, projected, lower=True, trans="T", check_finite=False)
     residuals = targets - half.T @ projected
@@ -189,6 +274,37 @@ def _ridge(
         block = half[:, members]
         left_out[members] = np.linalg.solve(np.eye(len(members)) - block.T @ block, residuals[members])
     return coefficients, targets - left_out
+
+
+def _ridge_without(
+    factor: Floats, half: Floats, inside: NDArray[np.bool_], targets: Floats, groups: NDArray[np.integer]
+) -> tuple[Floats, Floats]:
+    """What `_ridge` returns for the M rows that aren't `inside` [N], from the `_factors` of all N rows.
+
+    Leaving rows out is the same as giving them what the others predict for them as targets, and with M of the rows the
+    hat matrix is H_MM + H_MS (I - H_SS)^-1 H_SM, S being the rows left out.
+    """
+    rest = np.flatnonzero(~inside)
+    hat = half[:, inside].T @ half
+    predicting = np.linalg.solve(np.eye(len(hat), dtype=np.float32) - hat[:, inside], hat[:, rest])
+    completed = np.empty((len(inside), targets.shape[1]), np.float32)
+    completed[rest], completed[inside] = targets, predicting @ targets
+    projected = half @ completed
+    coefficients = solve_triangular(factor, projected, lower=True, trans="T", check_finite=False)
+    residuals = targets - (half.T @ projected)[rest]
+    leverages = np.einsum("dn,dn->n", half, half)[rest] + np.einsum("kn,kn->n", hat[:, rest], predicting)
+    left_out = residuals / (1 - leverages)[:, None]
+    for members in _several(groups):
+        places = rest[members]
+        block = half[:, places].T @ half[:, places] + hat[:, places].T @ predicting[:, members]
+        left_out[members] = np.linalg.solve(np.eye(len(members)) - block, residuals[members])
+    return coefficients, targets - left_out
+
+
+def _factors(rows: Floats, gram: Floats, penalty: float) -> tuple[Floats, Floats]:
+    """Cholesky's factor [D, D] of the penalised Gram matrix, and `half` [D, N]: the hat matrix H is half.T @ half."""
+    factor = cholesky(gram + penalty * np.eye(len(gram), dtype=np.float32), lower=True, check_finite=False)
+    return factor, solve_triangular(factor, rows.T, lower=True, check_finite=False)
 
 
 def _several(groups: NDArray[np.integer]) -> list[NDArray[np.intp]]:

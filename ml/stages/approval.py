@@ -25,6 +25,10 @@ NUMBERS = {
     ),
     "selected_accuracy": ("accuracy, corrected for the choice among candidates", "{selected_accuracy:.1%}"),
     "cv_roc_auc_mean": ("ROC-AUC", "{cv_roc_auc_mean:.4f}"),
+    "unseen_false_alarms": (
+        "animals that no folder holds, called the animal",
+        "{unseen_false_alarms:.1%} ({unseen_false_alarms_low:.1%} to {unseen_false_alarms_high:.1%})",
+    ),
     "cv_ece": ("calibration error", "{cv_ece:.4f}"),
     "million_multiply_adds": ("million multiply-adds a photo", "{million_multiply_adds:,.4g}"),
     "milliseconds_a_photo": ("milliseconds a photo, as measured then", "{milliseconds_a_photo:,.3g}"),

@@ -11,6 +11,7 @@ from ml.crossvalidation import Fold
 from ml.models.average import average_probabilities, build_average, shared_weights
 from ml.results import Candidate, StageResult
 from ml.stages import evaluation, final
+from ml.stages.answers import UNSEEN
 from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
 
@@ -30,8 +31,10 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult | None:
     choices = {"members": sorted(f"{result.stage}={result.run_id}" for result in results)}
 
     def work(stage: StageRun, _: Path) -> Findings:
-        said = [job.tracker.read_table(result.run_id, evaluation.OUT_OF_FOLD).probability for result in results]
-        probabilities = average_probabilities(said, weights)
+        tables = [job.tracker.read_table(result.run_id, evaluation.OUT_OF_FOLD) for result in results]
+        probabilities = average_probabilities([table.probability for table in tables], weights)
+        measured = all(UNSEEN in table for table in tables)
+        unseen = average_probabilities([table[UNSEEN] for table in tables], weights) if measured else None
         rows = job.dataset.training
         correct = (probabilities >= THRESHOLD) == rows.label.to_numpy(bool)
         trained = float(np.mean([result.metrics["train_accuracy_mean"] for result in results]))
@@ -39,7 +42,8 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult | None:
         for fold in sorted(rows.fold.unique()):
             held_out = np.flatnonzero(rows.fold == fold)
             metrics = {"accuracy": float(correct[held_out].mean()), "train_accuracy": trained}
-            folds.append(Fold(held_out, probabilities[held_out], {}, metrics))
+            never = None if unseen is None else unseen[held_out]
+            folds.append(Fold(held_out, probabilities[held_out], {}, metrics, never))
         metrics = evaluation.report(stage, job.dataset, folds, probabilities, job.params.seed)
         metrics |= _course(job, stage, results) | {
             name: sum(result.metrics.get(name, 0.0) for result in results)
@@ -52,7 +56,8 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult | None:
         }
         cost = sum(member.complexity for member in members)
         candidate = Candidate(STAGE, cost, metrics["cv_accuracy_mean"], settings)
-        return Findings(evaluation.sentence(metrics), metrics, (candidate,))
+        said = [evaluation.sentence(metrics), evaluation.unseen_sentence(metrics, job.animal)]
+        return Findings("; ".join(filter(None, said)), metrics, (candidate,))
 
     return perform(job, STAGE, choices, work)
 

@@ -13,7 +13,7 @@ from ml.errors import DataError
 from ml.results import Candidate, StageResult
 from ml.stages import evaluation
 from ml.stages.answers import answers_of
-from ml.stages.evaluation import COURSE_METRICS, OUT_OF_FOLD
+from ml.stages.evaluation import COURSE_METRICS, OUT_OF_FOLD, unseen_sentence, worst_classes
 from ml.stages.job import Findings, Job, animal_named, perform
 from ml.tracking import StageRun
 
@@ -88,7 +88,7 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
         summary = (
             f"{winner} is chosen among {len(tables)}, the simplest within one standard error of the best"
             f"{_basis(answers, eligible)}; corrected for the choice its balanced accuracy is {worth.accuracy:.1%} "
-            f"({worth.low:.1%} to {worth.high:.1%})"
+            f"({worth.low:.1%} to {worth.high:.1%}){_unseen(tables[winner], found, job.animal)}"
         )
         return Findings(summary, found, tuple(candidate for candidate, _ in proposed if candidate.name == winner))
 
@@ -105,6 +105,13 @@ def _basis(answers: Answers, eligible: Sequence[str]) -> str:
         return f", by photos of known classes alone, as unseen ones aren't measured for all ({', '.join(eligible)})"
     without = f"; unseen classes aren't measured for {', '.join(passed_over)}" if passed_over else ""
     return f", unseen classes counting for half of the others' photos{without}"
+
+
+def _unseen(predictions: pd.DataFrame, metrics: dict[str, float], animal: str) -> str:
+    said = unseen_sentence(metrics, animal)
+    if not said:
+        return "; how it does on animals that no folder holds is not measured"
+    return f"; {said}, most often {worst_classes(predictions)}"
 
 
 def _optimistic(candidates: Sequence[Candidate]) -> set[str]:

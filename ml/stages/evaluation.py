@@ -10,8 +10,10 @@ import pandas as pd
 
 from ml import crossvalidation, figures
 from ml.analysis import classification, intervals
+from ml.analysis.unseen import unseen_classes, unseen_metrics
 from ml.crossvalidation import Fold
 from ml.data.datasets import Dataset
+from ml.stages.answers import UNSEEN
 from ml.tracking import StageRun
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ OUT_OF_FOLD = "out_of_fold"
 COURSE = "out_of_fold_course"
 BY_GROUP = "errors_by_group"
 """The table of errors at each site, or whatever `group` in animals.toml names; there is none without it."""
+UNSEEN_CLASSES = "unseen_classes"
+"""The table of how often each class of others is called the animal by models that never saw it, if it's measured."""
+UNSEEN_WORST = "unseen_worst_classes"
+"""The tag that names the first of them."""
+WORST_CLASSES = 3
 COURSE_METRICS = ("accuracy_mean", "accuracy_std", "accuracy_low", "accuracy_high", "roc_auc_mean", "ece")
 TIMED = 32
 
@@ -79,7 +86,12 @@ def report(
 
     for number, fold in enumerate(folds):
         run.child(f"fold {number}", fold.metrics, fold.curves)
-    run.table(OUT_OF_FOLD, out_of_fold(dataset, probabilities))
+    predictions = out_of_fold(dataset, probabilities)
+    unseen = crossvalidation.pool_unseen(folds, len(rows))
+    if not np.isnan(unseen).all():
+        predictions[UNSEEN] = unseen
+        metrics |= _unseen(run, predictions)
+    run.table(OUT_OF_FOLD, predictions)
     run.table("errors_by_class", classification.class_errors(labels, probabilities, classes))
     if "scene" in rows and (named := (rows.scene != "").to_numpy()).any():
         found = classification.class_errors(labels[named], probabilities[named], rows.scene[named].to_numpy(str))
@@ -127,6 +139,33 @@ def sentence(metrics: dict[str, float]) -> str:
         f"accuracy {accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {one_draw:,.0f} photos a balanced draw), "
         f"ROC-AUC {metrics['cv_all_roc_auc']:.4f} on all {metrics['n_photos']:,.0f} photos"
     )
+
+
+def unseen_sentence(metrics: dict[str, float], animal: str) -> str:
+    """Return in words how often animals that no folder holds are called `animal`; an empty text if not measured."""
+    if "unseen_false_alarms" not in metrics:
+        return ""
+    share, low, high = (metrics[f"unseen_false_alarms{end}"] for end in ("", "_low", "_high"))
+    return f"{share:.1%} ({low:.1%} to {high:.1%}) of the photos of a class left out of training are called {animal}"
+
+
+def worst_classes(predictions: pd.DataFrame) -> str:
+    """Return which unseen classes of an out-of-fold table are called the animal most often: "wolf 89.0%, owl 12.5%"."""
+    worst = _unseen_classes(predictions).head(WORST_CLASSES)
+    return ", ".join(f"{name} {share:.1%}" for name, share in zip(worst["class"], worst.false_alarms, strict=True))
+
+
+def _unseen(run: StageRun, predictions: pd.DataFrame) -> dict[str, float]:
+    """Log how often photos of unseen classes are called the animal; return the metrics."""
+    run.table(UNSEEN_CLASSES, _unseen_classes(predictions))
+    run.tag(UNSEEN_WORST, worst_classes(predictions))
+    labels, classes = predictions.label.to_numpy(bool), predictions["class"].to_numpy(str)
+    return unseen_metrics(labels, predictions.probability.to_numpy(), predictions[UNSEEN].to_numpy(), classes)
+
+
+def _unseen_classes(predictions: pd.DataFrame) -> pd.DataFrame:
+    labels, classes = predictions.label.to_numpy(bool), predictions["class"].to_numpy(str)
+    return unseen_classes(labels, predictions[UNSEEN].to_numpy(), classes)
 
 
 def _draw(

@@ -1,6 +1,7 @@
 """The report of a DAG run: one self-contained page with every stage's sentence, numbers and pictures."""
 
 import base64
+import html
 import io
 import logging
 import math
@@ -17,7 +18,7 @@ from ml.data.signature import caveat
 from ml.params import GanParams, RetrainParams
 from ml.results import StageResult
 from ml.stages import failure
-from ml.stages.evaluation import BY_GROUP
+from ml.stages.evaluation import BY_GROUP, UNSEEN_CLASSES
 from ml.stages.job import Job, P, animal_named
 from ml.stages.prepare import champion_of
 
@@ -74,6 +75,8 @@ NUMBERS = {
     "cv_all_roc_auc": "ROC-AUC, all",
     "cv_all_average_precision": "average precision, all",
     "cv_all_balanced_accuracy": "balanced accuracy, all",
+    "unseen_auc": "ROC-AUC, unseen classes",
+    "unseen_false_alarms": "false alarms, unseen classes",
 }
 COURSE = {
     "course_accuracy_mean": "accuracy",
@@ -95,8 +98,22 @@ JUDGED = {
     "kid_low": "KID, 95 % from",
     "kid_high": "KID, to",
 }
-WORST = 8
-"""Groups that are shown."""
+WORST = {
+    BY_GROUP: "Errors where the model had seen nothing of the place, the worst of {n} groups:",
+    UNSEEN_CLASSES: "Photos called {animal} by a model that was trained without their class, as it is with an animal "
+    "that no folder holds; the worst of {n} classes:",
+}
+"""What the tables of a stage say of which only the first rows are shown."""
+WORST_COLUMNS = {
+    "n": "number",
+    "error_rate": "wrong",
+    "error_low": "95 % from",
+    "error_high": "to",
+    "false_alarms": "false alarms",
+    "low": "95 % from",
+    "high": "to",
+}
+WORST_SHOWN = 8
 WEBP_QUALITY = 85
 
 log = logging.getLogger(__name__)
@@ -160,7 +177,7 @@ def _section(job: Job[P], result: StageResult) -> dict[str, Any]:
         "summary": result.summary,
         "reused": result.reused,
         "url": job.tracker.run_url(result.run_id),
-        "table": TABLES[stage](job, result) if stage in TABLES else _worst_groups(job, result),
+        "table": TABLES[stage](job, result) if stage in TABLES else _worst(job, result),
         "note": NOTES.get(stage, ""),
         "pictures": {name.replace("_", " "): picture for name, picture in shown.items() if name in SHOWN},
         "folded": {name.replace("_", " "): picture for name, picture in shown.items() if name not in SHOWN},
@@ -225,16 +242,23 @@ def _regularised(job: Job[P], result: StageResult) -> str:
     return _html(table.rename(columns={"name": "candidate"}), names)
 
 
-def _worst_groups(job: Job[P], result: StageResult) -> str:
-    """Return the sites (or what else `group` names) with the most errors; nothing if animals.toml names none."""
-    if BY_GROUP not in job.tracker.tables(result.run_id):
+def _worst(job: Job[P], result: StageResult) -> str:
+    """Return the sites (or what else `group` names) with the most errors, and the unseen classes with the most alarms.
+
+    Nothing of what the stage hasn't measured.
+    """
+    return "".join(_worst_of(job, result, name, said) for name, said in WORST.items())
+
+
+def _worst_of(job: Job[P], result: StageResult, name: str, said: str) -> str:
+    if name not in job.tracker.tables(result.run_id):
         return ""
-    table = job.tracker.read_table(result.run_id, BY_GROUP)
-    worst = table.head(WORST).rename(columns={"n": "number", "error_rate": "wrong", "error_low": "95 % from"})
-    worst = worst.rename(columns={"error_high": "to"}).drop(columns="errors")
-    formats = {column: _format(column) for column in worst.columns if column != "group"}
-    shown = worst.to_html(index=False, border=0, formatters=formats, na_rep="")  # type: ignore[call-overload]
-    return f"<p>Errors where the model had seen nothing of the place, the worst of {len(table)} groups:</p>{shown}"
+    table = job.tracker.read_table(result.run_id, name)
+    renamed: dict[str, str] = {column: new for column, new in WORST_COLUMNS.items() if column in table}
+    worst = table.head(WORST_SHOWN)[[table.columns[0], *renamed]].rename(columns=renamed)
+    formats = {column: _format(column) for column in renamed.values()}
+    shown = worst.to_html(index=False, border=0, formatters=formats, na_rep="")  # type: ignore[arg-type]
+    return f"<p>{said.format(animal=html.escape(job.animal), n=len(table))}</p>{shown}"
 
 
 TABLES = {"regularise": _regularised, SCORE: _judged}

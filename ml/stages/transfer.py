@@ -1,15 +1,17 @@
 """Transfer: the features of a frozen pretrained network, and a linear head fitted anew in every fold."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 
 from ml.analysis.classification import DRAWS, balanced_subset
 from ml.crossvalidation import Fold
 from ml.models.backbones import BACKBONES, build_backbone
 from ml.models.complexity import multiply_adds
-from ml.models.head import LinearHead, build_classifier, fit_head
+from ml.models.head import LinearHead, build_classifier, fit_head, fit_heads_without_class
 from ml.results import Candidate, StageResult
 from ml.stages import evaluation
 from ml.stages.features import features
@@ -17,6 +19,10 @@ from ml.stages.job import Findings, Job, perform
 from ml.tracking import StageRun
 
 STAGE = "transfer"
+NOT_MEASURED = (
+    "how it does on animals that no folder holds is not measured: the photos of other animals are all of one class, "
+    "so none can be left out"
+)
 
 
 def run(job: Job, backbone: str) -> StageResult:
@@ -41,7 +47,8 @@ def run(job: Job, backbone: str) -> StageResult:
         network, canvas = build_backbone(backbone), BACKBONES[backbone].canvas
         metrics |= evaluation.cost(network, *canvas)
         candidate = Candidate(stage_name, multiply_adds(network, *canvas), metrics["cv_accuracy_mean"], choices)
-        return Findings(evaluation.sentence(metrics), metrics, (candidate,))
+        unseen = evaluation.unseen_sentence(metrics, job.animal) or NOT_MEASURED
+        return Findings(f"{evaluation.sentence(metrics)}; {unseen}", metrics, (candidate,))
 
     return perform(job, stage_name, choices, work)
 
@@ -59,7 +66,28 @@ def _judge(job: Job, given: np.ndarray, fold: int, choices: dict) -> Fold:
     held_out = np.flatnonzero(rows.fold == fold)
     head, trained = _fit(job, given, np.flatnonzero(rows.fold != fold), choices)
     probabilities = head.predict(given[held_out])
-    return evaluation.judged(rows.label.to_numpy(bool), held_out, probabilities, trained, head.predict(given[trained]))
+    judged = evaluation.judged(
+        rows.label.to_numpy(bool), held_out, probabilities, trained, head.predict(given[trained])
+    )
+    return replace(judged, unseen=_unseen(job, given, judged, trained, head))
+
+
+def _unseen(job: Job, given: np.ndarray, judged: Fold, trained: np.ndarray, head: LinearHead) -> np.ndarray:
+    """Return what heads that have seen no photo of its class say of each held-out photo, float32 [K].
+
+    NaN for photos of the animal, and for all if the other animals are one class.
+    """
+    rows = job.dataset.training
+    heads = fit_heads_without_class(given[trained], *_truth(rows, trained), head.penalty)
+    labels, classes = rows.label.to_numpy(bool)[judged.held_out], rows["class"].to_numpy(str)[judged.held_out]
+    unseen = np.full(len(judged.held_out), np.nan, np.float32)
+    for name in np.unique(classes[~labels]):
+        inside = classes == name
+        if name in heads:
+            unseen[inside] = heads[name].predict(given[judged.held_out[inside]])
+        elif name not in head.classes:  # all of the class is held out together
+            unseen[inside] = judged.probabilities[inside]
+    return unseen
 
 
 def _course(job: Job, given: np.ndarray, draw: int, choices: dict) -> np.ndarray:
@@ -74,10 +102,14 @@ def _course(job: Job, given: np.ndarray, draw: int, choices: dict) -> np.ndarray
 
 def _fit(job: Job, given: np.ndarray, candidates: np.ndarray, choices: dict) -> tuple[LinearHead, np.ndarray]:
     rows = job.dataset.training
-    labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
     trained = candidates
     if choices["negatives"] == "balanced":
+        labels, classes = rows.label.to_numpy(bool), rows["class"].to_numpy(str)
         trained = balanced_subset(candidates, labels, classes, choices["seed"])
-    groups = np.unique(rows.group.to_numpy(str)[trained], return_inverse=True)[1]
-    head = fit_head(given[trained], classes[trained], labels[trained], groups)
-    return head, trained
+    return fit_head(given[trained], *_truth(rows, trained)), trained
+
+
+def _truth(rows: pd.DataFrame, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the class of each photo `chosen`, str [N], whether it is the animal, bool [N], and its group, int [N]."""
+    groups = np.unique(rows.group.to_numpy(str)[chosen], return_inverse=True)[1]
+    return rows["class"].to_numpy(str)[chosen], rows.label.to_numpy(bool)[chosen], groups

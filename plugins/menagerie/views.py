@@ -11,11 +11,13 @@ from ml.progress import Progress
 CROSS_VALIDATED = ("cv_accuracy_mean", "cv_accuracy_low", "cv_accuracy_high")
 CORRECTED = ("selected_accuracy", "selected_accuracy_low", "selected_accuracy_high")
 """The metrics of an accuracy, and of that which is corrected for the choice among candidates."""
+UNSEEN = ("unseen_false_alarms", "unseen_false_alarms_low", "unseen_false_alarms_high")
+"""The metrics of how often an animal that no folder holds is called the animal."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """An accuracy with its 95 % interval, from 0 to 1."""
+    """An accuracy, or another share, with its 95 % interval, from 0 to 1."""
 
     mean: float
     low: float
@@ -44,6 +46,10 @@ class Champion:
     @property
     def expected(self) -> Accuracy | None:
         return Accuracy.of(self.run, CORRECTED) if self.run else None
+
+    @property
+    def unseen(self) -> Accuracy | None:
+        return Accuracy.of(self.run, UNSEEN) if self.run else None
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ def test_the_page_shows_the_champion_and_every_link_of_ours_answers(client: Test
     assert f"{numbers['cv_accuracy_mean']:.1%}" in text
     low, high = (f"{numbers[f'selected_accuracy_{end}']:.1%}" for end in ("low", "high"))
     assert re.search(rf"{low} to\s+{high}, corrected", text)
+    assert f"{numbers['unseen_false_alarms']:.1%} <span" in text
+    assert "measured on classes left out of training" in text
     assert "Promoted: there was no champion" in text
     assert "No photos of fox are accepted yet" in text
     ours = {link for link in addresses(text) if re.match(r"(picture|thumbnail|report)/", link)}

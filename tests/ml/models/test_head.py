@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ml.errors import DataError
 from ml.models import head as module
-from ml.models.head import LinearHead, build_classifier, fit_head
+from ml.models.head import LinearHead, Problem, build_classifier, fit_head, fit_heads_without_class
 
 NAMES = np.array(["fox", "lion", "owl", "wolf"])
 
@@ -75,6 +75,43 @@ def test_rows_left_out_are_predicted_as_by_a_fit_without_them() -> None:
         rest = rows[groups != group].astype(np.float64)
         coefficients = np.linalg.solve(rest.T @ rest + 0.7 * np.eye(9), rest.T @ indicators[groups != group])
         np.testing.assert_allclose(left_out[groups == group], rows[groups == group] @ coefficients, atol=1e-4)
+
+
+@pytest.mark.parametrize("each", [4, 40], ids=["fewer rows than features", "more rows than features"])
+def test_leaving_a_class_out_is_a_ridge_regression_without_its_rows(each: int) -> None:
+    features, classes, is_positive = blobs(1, each)
+    groups = np.arange(len(classes)) // 2
+    problem = Problem.of(features, classes, is_positive, groups)
+    for name, part, found in problem.leaving_classes_out(0.3):
+        rest = classes != name
+        assert part.names == tuple(np.unique(classes[rest]))
+        np.testing.assert_array_equal(part.indicators, classes[rest][:, None] == np.asarray(part.names))
+        plain = part.fit(0.3)
+        np.testing.assert_allclose(found.coefficients, plain.coefficients, atol=1e-3)
+        np.testing.assert_allclose(found.scores, plain.scores, atol=1e-3)
+        rows = problem.rows[rest].astype(np.float64)
+        expected = np.linalg.solve(rows.T @ rows + 0.3 * np.eye(rows.shape[1]), rows.T @ part.indicators)
+        np.testing.assert_allclose(plain.coefficients, expected, atol=1e-3)
+
+
+def test_a_head_without_a_class_says_what_a_refit_without_its_photos_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, classes, is_positive = blobs(1, 100)
+    groups = np.arange(len(classes)) // 2
+    heads = fit_heads_without_class(features, classes, is_positive, groups, 0.3)
+    assert list(heads) == ["lion", "owl", "wolf"]
+    monkeypatch.setattr(module, "PENALTIES", (0.3,))
+    test, _, _ = blobs(2, 100)
+    for name, head in heads.items():
+        rest = classes != name
+        refit = fit_head(features[rest], classes[rest], is_positive[rest], groups[rest])
+        assert head.classes == refit.classes
+        np.testing.assert_allclose(head.predict(test), refit.predict(test), atol=0.05)
+
+
+def test_no_head_goes_without_the_only_class_of_others() -> None:
+    features, classes, is_positive = blobs(1, 10)
+    others = np.where(is_positive, "fox", "other")
+    assert fit_heads_without_class(features, others, is_positive, np.arange(len(classes)), 0.3) == {}
 
 
 def test_copies_in_one_group_do_not_count_as_proof() -> None:

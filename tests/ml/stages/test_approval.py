@@ -108,6 +108,9 @@ def test_the_approved_becomes_champion_and_then_the_question_shows_it_beside_the
     row = next(line for line in text.splitlines() if line.startswith("| accuracy"))
     assert row.count("%") == 6
     assert all(f"{share:.1%}" in row for share in accuracy)
+    unseen = next(line for line in text.splitlines() if line.startswith("| animals that no folder holds"))
+    assert f"| {judged['transfer'].metrics['unseen_false_alarms']:.1%} (" in unseen
+    assert unseen.endswith("| not measured |")
     assert "| megabytes of weights | 13." in text
     assert "not measured |" in text, "of networks from scratch"
     both = job.tracker.read_table(found.run_id, "against_champion")

@@ -55,6 +55,8 @@ def test_shuffled_labels_give_chance_accuracy_and_no_champion(tmp_path: Path, mo
     assert sum(not low <= 0.5 <= high for low, high in map(_interval, judged)) <= 1, judged
     for result in judged:
         assert 0.35 <= result.metrics["cv_all_roc_auc"] <= 0.65, result
+    for result in transferred:
+        assert 0.35 <= result.metrics["unseen_auc"] <= 0.65, result
     compared = compare.run(job, judged)
     assert abs(compared.metrics["selected_accuracy"] - 0.5) < 0.12
     decided = promote.run(job, compared, decide.run(job, compared))

@@ -313,7 +313,7 @@ def test_the_best_champion_so_far_is_met_too_and_one_that_is_lost_is_passed_over
     assert champion is not None
     now = job.tracker.read_table(champion.run_id, "out_of_fold")
     assert decide._best_so_far(job, now, champion) is None
-    perfect = now.assign(probability=now.label.astype(float))
+    perfect = now.assign(probability=now.label.astype(float), unseen=0.0)
     made = {}
     for name, table in (("earlier", perfect), ("lost", None), ("damaged", perfect.drop(columns="group"))):
         with job.tracker.stage(ANIMAL, job.parent, "promote", name) as stage:
@@ -321,7 +321,7 @@ def test_the_best_champion_so_far_is_met_too_and_one_that_is_lost_is_passed_over
             if table is not None:
                 stage.table("out_of_fold", table)
             made[name] = stage.register(build_baseline(16), job.classifier_name, {"padding": "null"}, name)
-    wrong = now.assign(probability=1 - now.label.astype(float))
+    wrong = now.assign(probability=1 - now.label.astype(float), unseen=1.0)
     best = decide._best_so_far(job, wrong, champion)
     assert best is not None
     assert best.difference == pytest.approx(-1)
