@@ -4,10 +4,14 @@ A softmax over all class names of the training photos beats a yes/no head: "a wo
 regression on the class indicators predicts every training row as if its group had not been there, in closed form. On
 these C honest scores a row, a discriminant analysis gives logits (penalised discriminant analysis: Hastie, Buja &
 Tibshirani, Annals of Statistics 23, 1995; they take the fitted scores, but with few rows left-out ones are far
-better), and penalty, temperature and decision threshold are chosen. All is linear, so it folds into one layer.
+better), and penalty, temperature and decision threshold are chosen.
+
+Of an animal that no class holds the softmax only knows which class it is nearest to, and often that is the animal. So
+the log-odds of a second ridge regression are added, on animal or not, in which every class counts the same: it looks
+for what sets the animal apart from all others. All is linear, so it folds into one layer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -16,17 +20,16 @@ import keras
 import numpy as np
 from keras import layers
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cholesky, qr, solve_triangular
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax, logsumexp
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ml.errors import DataError
-
-Floats = NDArray[np.float32]
+from ml.models.ridge import Floats, Ridge, fewest_coordinates
 
 # Relative to the mean squared length of a feature vector.
 PENALTIES = (0.1, 0.3, 1.0)
+BINARY_PENALTY = 1.0
 
 # Photos a class that what is believed of the scores' covariance before any is seen counts as much as.
 PRIOR = 5
@@ -71,8 +74,7 @@ def fit_head(
     Raises `DataError` where there are not both positives and negatives, or a class is both.
     """
     problem = Problem.of(features, classes, is_positive, groups)
-    fit = problem.best()
-    return problem.head(fit, balancing_shift(log_odds(fit.logits, problem.positive), is_positive))
+    return problem.head(problem.best(), problem.binary())
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
@@ -81,18 +83,15 @@ def fit_heads_without_class(
 ) -> dict[str, LinearHead]:
     """For each class of other animals by name, the head fitted and calibrated without any of its photos.
 
-    The arguments are those of `fit_head`, and `penalty` is that of its head. The scale of the features is that of all
-    rows, so that each refit follows in closed form from the ridge regression on all rows.
+    The arguments are those of `fit_head`, and `penalty` is that of its head. The scale of the features and the weights
+    of the rows are those of all rows, so that each refit follows in closed form from the regressions on all rows.
 
     Returns nothing where the other animals are one class: without it there is nothing to tell the animal from.
     """
     problem = Problem.of(features, classes, is_positive, groups)
     if (~problem.positive).sum() < 2:
         return {}
-    return {
-        name: part.head(fit, balancing_shift(log_odds(fit.logits, part.positive), part.positive[part.index]))
-        for name, part, fit in problem.leaving_classes_out(penalty)
-    }
+    return {name: part.head(fit, binary) for name, part, fit, binary in problem.leaving_classes_out(penalty)}
 
 
 class RidgeFit(NamedTuple):
@@ -110,6 +109,14 @@ class RidgeFit(NamedTuple):
     logits: Floats
 
 
+class BinaryFit(NamedTuple):
+    """Calibrated log-odds of the animal = rows @ weights + offset; `odds` [N] are of rows whose group was left out."""
+
+    weights: Floats
+    offset: float
+    odds: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Problem:
     """Rows to fit ridge regressions on: standardised features and a one, in as few coordinates as they span.
@@ -119,6 +126,8 @@ class Problem:
         positive: which classes are the animal, bool [C].
         rows: float32 [N, K]; `basis` leads from coordinates to features, if they differ.
         mean, scale: the standardisation of the features, float32 [D].
+        row_weights: with which the animal counts as much as all others, and these evenly over their classes; their mean
+            is 1, float32 [N].
     """
 
     names: tuple[str, ...]
@@ -129,6 +138,7 @@ class Problem:
     basis: Floats | None
     mean: Floats
     scale: Floats
+    row_weights: Floats
 
     @classmethod
     def of(
@@ -141,7 +151,9 @@ class Problem:
         scale = 1 / (np.maximum(deviation, 1e-3 * deviation.mean()) * np.sqrt(features.shape[1]))
         ones = np.ones((len(features), 1), np.float32)
         rows = np.hstack([(features - mean) * scale, ones]).astype(np.float32)
-        return cls(tuple(names.tolist()), index, positive, groups, *_fewest_coordinates(rows), mean, scale)
+        rows, basis = fewest_coordinates(rows)
+        weights = _balanced_weights(index, positive)
+        return cls(tuple(names.tolist()), index, positive, groups, rows, basis, mean, scale, weights)
 
     @cached_property
     def gram(self) -> Floats:
@@ -153,16 +165,30 @@ class Problem:
         """Which class each row is in, one-hot, float32 [N, C]."""
         return np.eye(len(self.names), dtype=np.float32)[self.index]
 
+    @cached_property
+    def is_positive(self) -> NDArray[np.bool_]:
+        """Whether each row is the animal, bool [N]."""
+        return self.positive[self.index]
+
+    @cached_property
+    def signs(self) -> Floats:
+        """1 for the animal and -1 for others, each times the root of the row's weight, float32 [N, 1]."""
+        return (np.where(self.is_positive, 1, -1) * np.sqrt(self.row_weights)).astype(np.float32)[:, None]
+
     def best(self) -> RidgeFit:
         """The fit whose penalty gives the least log loss on rows left out."""
         return min((self.fit(penalty) for penalty in PENALTIES), key=lambda fit: fit.loss)
 
     def fit(self, penalty: float) -> RidgeFit:
-        return self._calibrated(penalty, *_ridge(self.rows, self.gram, self.indicators, self.groups, penalty))
+        return self._calibrated(penalty, *self._ridge(penalty).fit(self.indicators))
 
-    def leaving_classes_out(self, penalty: float) -> Iterator[tuple[str, "Problem", RidgeFit]]:
-        """Each class of other animals, the problem without it in the same units and coordinates, and its fit."""
-        factor, half = _factors(self.rows, self.gram, penalty)
+    def binary(self) -> BinaryFit:
+        """The ridge regression on animal or not, with weights."""
+        return self._calibrated_binary(*self._weighted_ridge().fit(self.signs))
+
+    def leaving_classes_out(self, penalty: float) -> Iterator[tuple[str, "Problem", RidgeFit, BinaryFit]]:
+        """Each class of other animals, the problem without it in the same units and coordinates, and its two fits."""
+        ridge, weighted = self._ridge(penalty), self._weighted_ridge()
         for column in np.flatnonzero(~self.positive):
             inside = self.index == column
             index = self.index[~inside]
@@ -173,9 +199,17 @@ class Problem:
                 positive=np.delete(self.positive, column),
                 groups=self.groups[~inside],
                 rows=self.rows[~inside],
+                row_weights=self.row_weights[~inside],
             )
-            ridge = _ridge_without(factor, half, inside, part.indicators, part.groups)
-            yield self.names[column], part, part._calibrated(penalty, *ridge)
+            fit = part._calibrated(penalty, *ridge.fit_without(inside, part.indicators))
+            yield self.names[column], part, fit, part._calibrated_binary(*weighted.fit_without(inside, part.signs))
+
+    def _ridge(self, penalty: float) -> Ridge:
+        return Ridge(self.rows, self.gram, self.groups, penalty)
+
+    def _weighted_ridge(self) -> Ridge:
+        rows = self.rows * np.sqrt(self.row_weights)[:, None]
+        return Ridge(rows, rows.T @ rows, self.groups, BINARY_PENALTY)
 
     def _calibrated(self, penalty: float, coefficients: Floats, scores: Floats) -> RidgeFit:
         to_logits, offset = _discriminants(scores, self.indicators)
@@ -184,17 +218,42 @@ class Problem:
         weights = coefficients @ to_logits
         return RidgeFit(penalty, loss, coefficients, factor * weights, factor * offset, scores, factor * logits)
 
+    def _calibrated_binary(self, coefficients: Floats, scores: Floats) -> BinaryFit:
+        odds = scores[:, 0].astype(np.float64) / np.sqrt(self.row_weights)
+        unit = 1 / max(float(odds.std()), 1e-6)
+        scale, shift = self._calibrate(lambda scale: scale * unit * odds)
+        return BinaryFit(scale * unit * coefficients[:, 0], shift, scale * unit * odds + shift)
+
+    def _calibrate(self, odds: Callable[[float], NDArray[np.float64]]) -> tuple[float, float]:
+        """The scale and the shift with the least balanced log loss of `odds(scale)` [N] + shift.
+
+        The labels are Platt's (1999), which are not quite 0 and 1: or the scale of odds without errors had no end.
+        """
+        number = np.where(self.is_positive, self.is_positive.sum(), (~self.is_positive).sum())
+        labels = np.where(self.is_positive, number + 1, 1) / (number + 2)
+        weights = _balanced_weights(self.index, self.positive)
+
+        def loss(chosen: NDArray[np.float64]) -> float:
+            found = odds(float(np.exp(chosen[0]))) + chosen[1]
+            return float(np.mean(weights * (np.logaddexp(0, found) - labels * found)))
+
+        log_scale, shift = minimize(loss, (0.0, 0.0), method="L-BFGS-B", bounds=[(-7, 3), (-10, 10)]).x
+        return float(np.exp(log_scale)), float(shift)
+
     def in_features(self, weights: Floats) -> tuple[Floats, Floats]:
         """Weights of the rows [K, C] as a kernel [D, C] and a bias [C] for the features as they are."""
         weights = weights if self.basis is None else self.basis @ weights
         kernel = self.scale[:, None] * weights[:-1]
         return kernel, weights[-1] - self.mean @ kernel
 
-    def head(self, fit: RidgeFit, shift: float) -> LinearHead:
-        """The softmax of a fit, with `shift` added to the animal's log-odds."""
-        kernel, bias = self.in_features(fit.weights)
-        bias = bias + fit.offset + shift * self.positive
-        return LinearHead(self.names, self.positive, kernel.astype(np.float32), bias.astype(np.float32), fit.penalty)
+    def head(self, fit: RidgeFit, binary: BinaryFit) -> LinearHead:
+        """The log-odds of the softmax and of the binary fit summed, calibrated together."""
+        logits = fit.logits.astype(np.float64)
+        scale, shift = self._calibrate(lambda scale: log_odds(scale * logits, self.positive) + scale * binary.odds)
+        kernel, bias = self.in_features(fit.weights + binary.weights[:, None] * self.positive)
+        bias = scale * (bias + fit.offset + binary.offset * self.positive) + shift * self.positive
+        kernel = (scale * kernel).astype(np.float32)
+        return LinearHead(self.names, self.positive, kernel, bias.astype(np.float32), fit.penalty)
 
 
 def build_classifier(
@@ -214,9 +273,9 @@ def build_classifier(
     return model
 
 
-def log_odds(logits: Floats, positive: NDArray[np.bool_]) -> Floats:
+def log_odds(logits: NDArray[np.floating], positive: NDArray[np.bool_]) -> NDArray[np.floating]:
     """log P(positive classes) - log P(other classes): [N, C] -> [N]."""
-    odds: Floats = logsumexp(logits[:, positive], axis=1) - logsumexp(logits[:, ~positive], axis=1)
+    odds: NDArray[np.floating] = logsumexp(logits[:, positive], axis=1) - logsumexp(logits[:, ~positive], axis=1)
     return odds
 
 
@@ -229,6 +288,14 @@ def balancing_shift(odds: NDArray[np.floating], is_positive: NDArray[np.bool_]) 
         return float(np.mean(weights * np.logaddexp(0, signs * (odds + shift))))
 
     return float(minimize_scalar(loss, bounds=(-10, 10), method="bounded", options={"xatol": 1e-3}).x)
+
+
+def _balanced_weights(index: NDArray[np.integer], positive: NDArray[np.bool_]) -> Floats:
+    """Weights of rows, their mean 1: half for the animal, half for the others, evenly over their classes."""
+    photos = np.bincount(index, minlength=len(positive))
+    share = np.where(positive, 1 / photos[positive].sum(), 1 / ((~positive).sum() * photos)) / 2
+    weights: Floats = (share[index] * len(index)).astype(np.float32)
+    return weights
 
 
 def _positive_classes(
@@ -248,70 +315,6 @@ def _positive_classes(
             f"A classifier needs photos of the animal and of others; received {received} among {len(index)}."
         )
     return positive
-
-
-def _fewest_coordinates(rows: Floats) -> tuple[Floats, Floats | None]:
-    """Rows [N, D] in an orthonormal basis of their span if N < D: ridge gives the same there, for much less."""
-    if len(rows) >= rows.shape[1]:
-        return rows, None
-    basis, triangle = qr(rows.T, mode="economic")
-    return np.ascontiguousarray(triangle.T), basis
-
-
-def _ridge(
-    rows: Floats, gram: Floats, targets: Floats, groups: NDArray[np.integer], penalty: float
-) -> tuple[Floats, Floats]:
-    """Coefficients of a ridge regression [D, C], and what one without the row's group predicts for each row [N, C].
-
-    With the hat matrix H and targets T, leaving group g out turns its residuals into (I - H_gg)^-1 (T - HT)_g.
-    """
-    factor, half = _factors(rows, gram, penalty)
-    projected = half @ targets
-    coefficients = solve_triangular(factor, projected, lower=True, trans="T", check_finite=False)
-    residuals = targets - half.T @ projected
-    left_out = residuals / (1 - np.einsum("dn,dn->n", half, half))[:, None]
-    for members in _several(groups):
-        block = half[:, members]
-        left_out[members] = np.linalg.solve(np.eye(len(members)) - block.T @ block, residuals[members])
-    return coefficients, targets - left_out
-
-
-def _ridge_without(
-    factor: Floats, half: Floats, inside: NDArray[np.bool_], targets: Floats, groups: NDArray[np.integer]
-) -> tuple[Floats, Floats]:
-    """What `_ridge` returns for the M rows that aren't `inside` [N], from the `_factors` of all N rows.
-
-    Leaving rows out is the same as giving them what the others predict for them as targets, and with M of the rows the
-    hat matrix is H_MM + H_MS (I - H_SS)^-1 H_SM, S being the rows left out.
-    """
-    rest = np.flatnonzero(~inside)
-    hat = half[:, inside].T @ half
-    predicting = np.linalg.solve(np.eye(len(hat), dtype=np.float32) - hat[:, inside], hat[:, rest])
-    completed = np.empty((len(inside), targets.shape[1]), np.float32)
-    completed[rest], completed[inside] = targets, predicting @ targets
-    projected = half @ completed
-    coefficients = solve_triangular(factor, projected, lower=True, trans="T", check_finite=False)
-    residuals = targets - (half.T @ projected)[rest]
-    leverages = np.einsum("dn,dn->n", half, half)[rest] + np.einsum("kn,kn->n", hat[:, rest], predicting)
-    left_out = residuals / (1 - leverages)[:, None]
-    for members in _several(groups):
-        places = rest[members]
-        block = half[:, places].T @ half[:, places] + hat[:, places].T @ predicting[:, members]
-        left_out[members] = np.linalg.solve(np.eye(len(members)) - block, residuals[members])
-    return coefficients, targets - left_out
-
-
-def _factors(rows: Floats, gram: Floats, penalty: float) -> tuple[Floats, Floats]:
-    """Cholesky's factor [D, D] of the penalised Gram matrix, and `half` [D, N]: the hat matrix H is half.T @ half."""
-    factor = cholesky(gram + penalty * np.eye(len(gram), dtype=np.float32), lower=True, check_finite=False)
-    return factor, solve_triangular(factor, rows.T, lower=True, check_finite=False)
-
-
-def _several(groups: NDArray[np.integer]) -> list[NDArray[np.intp]]:
-    """The rows of every group that has more than one."""
-    order = np.argsort(groups, kind="stable")
-    runs = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    return [run for run in runs if len(run) > 1]
 
 
 def _discriminants(scores: Floats, indicators: Floats) -> tuple[Floats, Floats]:

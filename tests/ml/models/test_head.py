@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ml.errors import DataError
 from ml.models import head as module
 from ml.models.head import LinearHead, Problem, build_classifier, fit_head, fit_heads_without_class
+from ml.models.ridge import Ridge
 
 NAMES = np.array(["fox", "lion", "owl", "wolf"])
 
@@ -70,7 +71,7 @@ def test_rows_left_out_are_predicted_as_by_a_fit_without_them() -> None:
     rows = np.hstack([features, np.ones((40, 1), np.float32)])
     indicators = (classes[:, None] == NAMES).astype(np.float32)
     groups = np.arange(40) // 2 * (np.arange(40) < 20) + np.arange(40) * 100 * (np.arange(40) >= 20)
-    _, left_out = module._ridge(rows, rows.T @ rows, indicators, groups, 0.7)
+    _, left_out = Ridge(rows, rows.T @ rows, groups, 0.7).fit(indicators)
     for group in np.unique(groups):
         rest = rows[groups != group].astype(np.float64)
         coefficients = np.linalg.solve(rest.T @ rest + 0.7 * np.eye(9), rest.T @ indicators[groups != group])
@@ -82,7 +83,7 @@ def test_leaving_a_class_out_is_a_ridge_regression_without_its_rows(each: int) -
     features, classes, is_positive = blobs(1, each)
     groups = np.arange(len(classes)) // 2
     problem = Problem.of(features, classes, is_positive, groups)
-    for name, part, found in problem.leaving_classes_out(0.3):
+    for name, part, found, _ in problem.leaving_classes_out(0.3):
         rest = classes != name
         assert part.names == tuple(np.unique(classes[rest]))
         np.testing.assert_array_equal(part.indicators, classes[rest][:, None] == np.asarray(part.names))
@@ -105,7 +106,8 @@ def test_a_head_without_a_class_says_what_a_refit_without_its_photos_says(monkey
         rest = classes != name
         refit = fit_head(features[rest], classes[rest], is_positive[rest], groups[rest])
         assert head.classes == refit.classes
-        np.testing.assert_allclose(head.predict(test), refit.predict(test), atol=0.05)
+        # Of three classes of others one more or less shifts the scale of the features and the weights a little.
+        np.testing.assert_allclose(head.predict(test), refit.predict(test), atol=0.1)
 
 
 def test_no_head_goes_without_the_only_class_of_others() -> None:

@@ -45,8 +45,9 @@ def without_class(problem: heads.Problem, name: str) -> heads.Problem:
     classes = np.asarray(problem.names)[problem.index]
     rest = classes != name
     names, index = np.unique(classes[rest], return_inverse=True)
-    rows, positive, groups = problem.rows[rest], names == ANIMAL, problem.groups[rest]
-    return replace(problem, names=tuple(names), index=index, positive=positive, groups=groups, rows=rows)
+    rows, groups, weights = problem.rows[rest], problem.groups[rest], problem.row_weights[rest]
+    left = replace(problem, names=tuple(names), index=index, positive=names == ANIMAL)
+    return replace(left, groups=groups, rows=rows, row_weights=weights)
 
 
 def test_the_column_is_what_a_refit_without_class_and_fold_says(job: Job, judged: StageResult) -> None:
@@ -64,9 +65,7 @@ def test_the_column_is_what_a_refit_without_class_and_fold_says(job: Job, judged
         for name in np.unique(classes[~labels]):
             asked, learnt = (folds == fold) & (classes == name), inside & (classes != name)
             part = without_class(problem, name)
-            fit = part.fit(penalty)
-            shift = heads.balancing_shift(heads.log_odds(fit.logits, part.positive), part.positive[part.index])
-            same_scale[asked] = part.head(fit, shift).predict(given[asked])
+            same_scale[asked] = part.head(part.fit(penalty), part.binary()).predict(given[asked])
             refit = heads.fit_head(given[learnt], classes[learnt], labels[learnt], groups[learnt])
             plain[asked] = refit.predict(given[asked])
     said = table[UNSEEN][~labels].to_numpy()
