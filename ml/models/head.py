@@ -227,10 +227,11 @@ class Problem:
     def _calibrate(self, odds: Callable[[float], NDArray[np.float64]]) -> tuple[float, float]:
         """The scale and the shift with the least balanced log loss of `odds(scale)` [N] + shift.
 
-        The labels are Platt's (1999), which are not quite 0 and 1: or the scale of odds without errors had no end.
+        The labels are not quite 0 and 1, or the scale of odds without errors would have no end: they are Platt's (1999).
+        As both sides weigh the same, each counts as many photos as the smaller one has.
         """
-        number = np.where(self.is_positive, self.is_positive.sum(), (~self.is_positive).sum())
-        labels = np.where(self.is_positive, number + 1, 1) / (number + 2)
+        fewer = min(self.is_positive.sum(), (~self.is_positive).sum())
+        labels = np.where(self.is_positive, fewer + 1, 1) / (fewer + 2)
         weights = _balanced_weights(self.index, self.positive)
 
         def loss(chosen: NDArray[np.float64]) -> float:

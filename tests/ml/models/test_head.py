@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ml.errors import DataError
 from ml.models import head as module
-from ml.models.head import LinearHead, Problem, build_classifier, fit_head, fit_heads_without_class
+from ml.models.head import BinaryFit, LinearHead, Problem, build_classifier, fit_head, fit_heads_without_class
 from ml.models.ridge import Ridge
 
 NAMES = np.array(["fox", "lion", "owl", "wolf"])
@@ -108,6 +108,25 @@ def test_a_head_without_a_class_says_what_a_refit_without_its_photos_says(monkey
         assert head.classes == refit.classes
         # Of three classes of others one more or less shifts the scale of the features and the weights a little.
         np.testing.assert_allclose(head.predict(test), refit.predict(test), atol=0.1)
+
+
+def test_what_sets_the_animal_apart_keeps_unseen_classes_away() -> None:
+    """Foxes have something that no other class has; without it an unseen class is taken for whatever is nearest."""
+    rng = np.random.default_rng(0)
+    names = np.array(["fox", *(f"other {kind}" for kind in range(11))])
+    centres = rng.normal(size=(12, 40)) * (np.arange(40) > 0)
+    centres[0, 0] = 2
+    classes = np.repeat(names, 40)
+    features, test = (
+        (np.repeat(centres, 40, axis=0) + rng.normal(scale=1.5, size=(480, 40))).astype(np.float32) for _ in range(2)
+    )
+    problem = Problem.of(features, classes, classes == "fox", np.arange(480))
+    alarms = np.zeros(2)
+    for name, part, softmax, binary in problem.leaving_classes_out(0.3):
+        nothing = BinaryFit(0 * binary.weights, 0, 0 * binary.odds)
+        heads = [part.head(softmax, added) for added in (nothing, binary)]
+        alarms += [(head.predict(test[classes == name]) >= 0.5).mean() / 11 for head in heads]
+    assert alarms[1] < 0.85 * alarms[0]
 
 
 def test_no_head_goes_without_the_only_class_of_others() -> None:
