@@ -227,7 +227,7 @@ class Problem:
     def _calibrate(self, odds: Callable[[float], NDArray[np.float64]]) -> tuple[float, float]:
         """The scale and the shift with the least balanced log loss of `odds(scale)` [N] + shift.
 
-        The labels are not quite 0 and 1, or the scale of odds without errors would have no end: they are Platt's (1999).
+        The labels are not quite 0 and 1 (Platt 1999), or the scale of odds without errors would have no end.
         As both sides weigh the same, each counts as many photos as the smaller one has.
         """
         fewer = min(self.is_positive.sum(), (~self.is_positive).sum())

@@ -104,8 +104,7 @@ def test_the_champion_judges_too_and_a_new_champion_judges_again(trained: Traine
     job = trained.job
     again = score.run(job, trained.result)
     assert not again.reused
-    assert again.metrics["hit_rate_real"] == 1.0  # it has learnt from them
-    assert again.metrics["hit_rate_others"] < 0.5
+    assert again.metrics["hit_rate_real"] > 0.5 > again.metrics["hit_rate_others"]
     assert again.metrics["kid"] == scored.metrics["kid"]
     assert score.run(job, trained.result).reused
     assert set(job.tracker.read_table(again.run_id, "pictures")) == {"picture", "judge", "champion"}
