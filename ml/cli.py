@@ -68,7 +68,9 @@ def _download(options: argparse.Namespace, chosen: settings.Settings, console: C
 
 
 def _score(options: argparse.Namespace, chosen: settings.Settings, console: Console) -> None:
-    params = ScoreParams.read({"photos": chosen.root(options.folder), "most_photos": options.most})
+    params = ScoreParams.read(
+        {"photos": chosen.root(options.folder), "most_photos": options.most, "prevalence": options.prevalence}
+    )
     adopt(chosen)
     with console.status("Loading the champions"), _without_greetings():
         from ml.stages import score_images
@@ -148,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         "folder", metavar="DIR", help="a folder, or the URL of one in an object store: s3://bucket/folder"
     )
     score.add_argument("--most", type=int, metavar="N", help="draw so many photos at random, if there are more")
+    score.add_argument("--prevalence", type=float, metavar="SHARE", help="share of the photos that show the animal")
     score.set_defaults(run=_score)
 
     champion = commands.add_parser("champion", help="make another version of a model the champion, after loading it")

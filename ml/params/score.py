@@ -26,6 +26,15 @@ class ScoreParams(Params):
         description="If the folder has more, so many are drawn at random. Empty: all; of the folder Menagerie was "
         "started with, 500.",
     )
+    prevalence: float | None = Field(
+        None,
+        ge=0.0001,
+        le=0.99,
+        title="Prevalence",
+        description="Share of the photos that show the animal, if you know it: 0.02 is 2 in 100. A photo is found if "
+        "it is then more likely to show the animal than not. Empty: found from a probability of 0.5, and the share is "
+        "estimated from the scores.",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="The same seed draws the same photos again.")
     drift_distance: float = Field(
         0.1,

@@ -80,6 +80,7 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
         if timed:
             stage.figure("cost", figures.cost_of_accuracy(timed, job.animal, n, winner))
         stage.table(OUT_OF_FOLD, tables[winner])
+        stage.table(evaluation.OPERATING_POINTS, evaluation.operating(tables[winner]))
         found = metrics[winner] | {
             "selected_accuracy": worth.accuracy,
             "selected_accuracy_low": worth.low,

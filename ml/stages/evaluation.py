@@ -10,6 +10,7 @@ import pandas as pd
 
 from ml import crossvalidation, figures
 from ml.analysis import classification, intervals
+from ml.analysis.prevalence import operating_points, thresholds
 from ml.analysis.unseen import unseen_classes, unseen_metrics
 from ml.crossvalidation import Fold
 from ml.data.datasets import Dataset
@@ -28,6 +29,9 @@ UNSEEN_CLASSES = "unseen_classes"
 UNSEEN_WORST = "unseen_worst_classes"
 """The tag that names the first of them."""
 WORST_CLASSES = 3
+OPERATING_POINTS = "operating_points"
+"""The table of what is found at which threshold."""
+SENSITIVITIES = (0.8, 0.9, 0.95, 0.97, 0.99)
 COURSE_METRICS = ("accuracy_mean", "accuracy_std", "accuracy_low", "accuracy_high", "roc_auc_mean", "ece")
 TIMED = 32
 
@@ -153,6 +157,11 @@ def worst_classes(predictions: pd.DataFrame) -> str:
     """Return which unseen classes of an out-of-fold table are called the animal most often: "wolf 89.0%, owl 12.5%"."""
     worst = _unseen_classes(predictions).head(WORST_CLASSES)
     return ", ".join(f"{name} {share:.1%}" for name, share in zip(worst["class"], worst.false_alarms, strict=True))
+
+
+def operating(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the operating points of an out-of-fold table: at the threshold .5, and at some sensitivities."""
+    return operating_points(predictions, [classification.THRESHOLD, *thresholds(predictions, SENSITIVITIES)])
 
 
 def _unseen(run: StageRun, predictions: pd.DataFrame) -> dict[str, float]:

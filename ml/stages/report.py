@@ -18,7 +18,7 @@ from ml.data.signature import caveat
 from ml.params import GanParams, RetrainParams
 from ml.results import StageResult
 from ml.stages import failure
-from ml.stages.evaluation import BY_GROUP, UNSEEN_CLASSES
+from ml.stages.evaluation import BY_GROUP, OPERATING_POINTS, UNSEEN_CLASSES
 from ml.stages.job import Job, P, animal_named
 from ml.stages.prepare import champion_of
 
@@ -114,6 +114,12 @@ WORST_COLUMNS = {
     "high": "to",
 }
 WORST_SHOWN = 8
+OPERATING = {
+    "sensitivity": ("of 100 of the animal", 100),
+    "false_alarms": ("of 1,000 of other animals in training", 1000),
+    "unseen_false_alarms": ("of 1,000 of animals never seen", 1000),
+}
+"""The columns of the table of operating points, and of how many photos they are."""
 WEBP_QUALITY = 85
 
 log = logging.getLogger(__name__)
@@ -261,7 +267,21 @@ def _worst_of(job: Job[P], result: StageResult, name: str, said: str) -> str:
     return f"<p>{said.format(animal=html.escape(job.animal), n=len(table))}</p>{shown}"
 
 
-TABLES = {"regularise": _regularised, SCORE: _judged}
+def _operating(job: Job[P], result: StageResult) -> str:
+    """Return what the chosen model finds at which threshold: of 100 photos of the animal, of 1,000 of others."""
+    if OPERATING_POINTS not in job.tracker.tables(result.run_id):
+        return ""
+    table = job.tracker.read_table(result.run_id, OPERATING_POINTS)
+    shown = pd.DataFrame({"found from": table.threshold.map("{:.3f}".format)})
+    for name, (title, photos) in OPERATING.items():
+        if name in table:
+            ends = zip(*(photos * table[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
+            shown[title] = [f"{middle:.0f} ({low:.0f} to {high:.0f})" for middle, low, high in ends]
+    said = f"Photos called {html.escape(job.animal)} out of fold, by the probability from which they are:"
+    return f"<p>{said}</p>{shown.to_html(index=False, border=0)}"
+
+
+TABLES = {"regularise": _regularised, SCORE: _judged, COMPARE: _operating}
 
 
 def _comparison(results: Sequence[StageResult]) -> StageResult | None:

@@ -20,7 +20,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ml import fingerprint, progress
-from ml.analysis.classification import THRESHOLD
+from ml.analysis.prevalence import threshold
 from ml.data import incoming, mirror, scores
 from ml.data.incoming import Incoming
 from ml.data.listing import PassedOver
@@ -29,7 +29,7 @@ from ml.errors import ServiceError
 from ml.params import ScoreParams
 from ml.results import DagRun, StageResult
 from ml.settings import Settings
-from ml.stages import drift, score_report
+from ml.stages import drift, found_means, score_report
 from ml.stages.jury import BATCH, Jury, champions
 from ml.tracking import Tracker, work_key
 
@@ -69,7 +69,9 @@ def run(
         if passed.count:
             log.warning("%s", passed.sentence())
         listed = hashlib.sha256(b"\0".join(names)).hexdigest()
-        choices = {"photos": listed, "seed": params.seed} | {name: judge.uri for name, judge in judges.items()}
+        choices = {"photos": listed, "seed": params.seed, "prevalence": params.prevalence} | {
+            name: judge.uri for name, judge in judges.items()
+        }
         key = work_key(STAGE, str(root), choices, fingerprint.of(__name__))
         work = Unfinished.find(folder / "unfinished", key)
         if work is None:
@@ -84,9 +86,10 @@ def run(
             stage.log({"n_passed_over": float(passed.count)})
             stage.tag("passed_over", passed.sentence()[:4000])
             stage.tag("champions", ", ".join(f"{name} {champion.version}" for name, champion in judges.items()))
-            speed = _score(work, root, jury, params.seed, heard)
+            speed = _score(work, root, jury, params, heard)
+            points = {name: found_means.operating_point(tracker, one, params) for name, one in judges.items()}
             result = score_report.conclude(
-                work, root, judges, params, settings, folder, stage, {"photos_a_second": speed}
+                work, root, judges, points, params, settings, folder, stage, {"photos_a_second": speed}
             )
         work.forget()
     log.info("%s", result.summary)
@@ -106,18 +109,19 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _score(work: Unfinished, root: Path, jury: Jury, seed: int, heard: Callable[[int, int], None]) -> float:
+def _score(work: Unfinished, root: Path, jury: Jury, params: ScoreParams, heard: Callable[[int, int], None]) -> float:
     """Score the chunks that are not done; return photos a second."""
-    compared = np.random.default_rng(seed).permutation(work.n_photos)[: drift.COMPARED]
+    compared = np.random.default_rng(params.seed).permutation(work.n_photos)[: drift.COMPARED]
     is_compared = np.zeros(work.n_photos, bool)
     is_compared[compared] = True
     photos = incoming.arriving(root, work.names(), jury.canvases)
+    found_from = threshold(params.prevalence)
     first = done = work.n_done * scores.CHUNK
     started = time.monotonic()
     for number in range(work.n_done, work.n_chunks):
         rows: list[dict] = []
         while len(rows) < scores.CHUNK and (batch := list(islice(photos, BATCH))):
-            rows += _judged(batch, jury, is_compared[done : done + len(batch)])
+            rows += _judged(batch, jury, is_compared[done : done + len(batch)], found_from)
             done += len(batch)
             progress.tell("photo", done, work.n_photos)
             heard(done, work.n_photos)
@@ -130,7 +134,7 @@ def _score(work: Unfinished, root: Path, jury: Jury, seed: int, heard: Callable[
     return (done - first) / max(time.monotonic() - started, 1e-9)
 
 
-def _judged(batch: list[Incoming], jury: Jury, is_compared: np.ndarray) -> list[dict]:
+def _judged(batch: list[Incoming], jury: Jury, is_compared: np.ndarray, found_from: float) -> list[dict]:
     """Return a row for each photo."""
     readable = [photo for photo in batch if not photo.facts.problem]
     answers = iter(zip(*jury.judge(readable), strict=True))
@@ -147,7 +151,7 @@ def _judged(batch: list[Incoming], jury: Jury, is_compared: np.ndarray) -> list[
             said, features = next(answers)
             row |= dict(zip(jury.animals, said, strict=True))
             row["found"] = "+".join(
-                animal for animal, probability in zip(jury.animals, said, strict=True) if probability >= THRESHOLD
+                animal for animal, probability in zip(jury.animals, said, strict=True) if probability >= found_from
             )
             if compared:
                 row |= {"features": features, "look": facts.look, "thumbnail": facts.thumbnail}

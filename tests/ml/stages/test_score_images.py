@@ -15,7 +15,7 @@ from world import ANIMAL, World
 from ml import cli
 from ml.data import incoming, scores
 from ml.data.scores import Unfinished
-from ml.errors import DataError, ServiceError
+from ml.errors import DataError, ParameterError, ServiceError
 from ml.models.backbones import BACKBONES
 from ml.models.baseline import build_baseline
 from ml.params import ScoreParams
@@ -40,10 +40,21 @@ def jury_world(make_world: Callable[[], World]) -> World:
         for animal, (model, padding) in models.items():
             with job.tracker.stage(ANIMAL, job.parent, "promote", animal) as stage:
                 tags = {"padding": padding, "complexity": "1", "dataset": job.digest, "dag_run": job.parent}
+                if animal == ANIMAL:
+                    stage.table("out_of_fold", OUT_OF_FOLD)
                 job.tracker.set_alias(stage.register(model, f"{animal}-classifier", tags, "…"), CHAMPION)
     return world
 
 
+OUT_OF_FOLD = pd.DataFrame(
+    {
+        "label": [1] * 50 + [0] * 50,
+        "class": [ANIMAL] * 50 + ["owl", "rhino"] * 25,
+        "group": [str(number) for number in range(100)],
+        "probability": [0.9] * 48 + [0.3] * 2 + [0.1] * 47 + [0.7] * 3,
+        "unseen": [np.nan] * 50 + [0.2, 0.6] * 25,
+    }
+)
 JURIES: dict[str, Jury] = {}
 assemble = Jury.assemble
 
@@ -101,6 +112,39 @@ def test_every_champion_says_what_it_says_alone(scored: StageResult, jury_world:
         assert np.allclose(table.loc[rows.path, animal], said, atol=1e-4)
     assert (table.found.str.split("+").map(lambda names: ANIMAL in names) == (table[ANIMAL] >= 0.5)).all()
     assert scored.metrics[f"n_{ANIMAL}"] == (table[ANIMAL] >= 0.5).sum()
+
+
+def test_it_says_how_many_of_the_found_are_right_and_how_often_the_champion_errs(
+    scored: StageResult, jury_world: World
+) -> None:
+    tracker = jury_world.job("made").tracker
+    found = int(scored.metrics[f"n_{ANIMAL}"])
+    assert 0 <= scored.metrics[f"right_low_{ANIMAL}"] <= scored.metrics[f"right_{ANIMAL}"]
+    assert scored.metrics[f"right_{ANIMAL}"] <= scored.metrics[f"right_high_{ANIMAL}"] <= found
+    assert scored.metrics[f"share_{ANIMAL}"] == pytest.approx(
+        (table_of(scored).path.str.startswith(ANIMAL)).mean(), abs=0.05
+    )
+    assert f"of the {found} found are expected to be right" in scored.summary
+    assert f"Of 100 photos of an {ANIMAL} the champion finds 96 (" in scored.summary
+    assert "of 1,000 photos of the other animals in training it takes 60 (" in scored.summary
+    assert "and of 1,000 photos of an animal that training never saw 500 (" in scored.summary
+    assert "Of 100 photos of a tiger" not in scored.summary, "its out-of-fold predictions are gone"
+    assert tracker.client.get_run(scored.run_id).data.tags["menagerie.found_means"] in scored.summary
+    assert tracker.read_table(scored.run_id, f"operating_point_{ANIMAL}").sensitivity.tolist() == [0.96]
+
+
+def test_with_a_known_prevalence_only_what_is_likely_there_is_found(
+    jury_world: World, folder: Path, scored: StageResult, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "rare")
+    result = score(jury_world, tmp_path / "rare", "rare", prevalence=0.02)
+    table = table_of(result)
+    assert (table.found.str.split("+").map(lambda names: ANIMAL in names) == (table[ANIMAL] >= 0.98)).all()
+    assert result.metrics[f"n_{ANIMAL}"] == (table[ANIMAL] >= 0.98).sum() < scored.metrics[f"n_{ANIMAL}"]
+    np.testing.assert_array_equal(table[ANIMAL], table_of(scored)[ANIMAL])
+    assert "2.0% of the photos are expected to show" in result.summary
+    with pytest.raises(ParameterError, match="prevalence"):
+        score(jury_world, folder, prevalence=1)
 
 
 def test_broken_photos_are_listed_with_their_reason(scored: StageResult, jury_world: World) -> None:

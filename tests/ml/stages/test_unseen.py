@@ -17,7 +17,7 @@ from ml.params import ValidateParams
 from ml.results import DagRun, StageResult
 from ml.stages import average, compare, report, transfer, validate
 from ml.stages.answers import UNSEEN, answers_of
-from ml.stages.evaluation import OUT_OF_FOLD, UNSEEN_CLASSES, UNSEEN_WORST
+from ml.stages.evaluation import OPERATING_POINTS, OUT_OF_FOLD, SENSITIVITIES, UNSEEN_CLASSES, UNSEEN_WORST
 from ml.stages.features import features
 from ml.stages.job import Job
 from ml.tracking.keys import TAG
@@ -90,6 +90,11 @@ def test_metrics_table_tag_and_report_say_it(job: Job, judged: StageResult) -> N
     page = Path(job.tracker.client.download_artifacts(job.parent, "report.html", str(job.settings.home)))
     told = page.read_text(encoding="utf-8")
     assert f"{judged.metrics['unseen_auc']:.4f}</td>" in told
+    points = job.tracker.read_table(compared.run_id, OPERATING_POINTS)
+    assert points.sensitivity[1:].tolist() >= list(SENSITIVITIES)
+    assert points.threshold[0] == THRESHOLD
+    assert points.unseen_false_alarms[0] == pytest.approx(judged.metrics["unseen_false_alarms"])
+    assert "of 1,000 of animals never seen" in told
     assert f"Photos called {ANIMAL} by a model that was trained without their class" in told
     assert all(f"<td>{name}</td>" in told for name in by_class["class"].head(3))
 
