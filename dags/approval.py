@@ -29,7 +29,7 @@ class Approval(ApprovalOperator):
             defaults=self.REJECT,
             params={"note": note},  # instead of those of the DAG
             doc_md="Ask a person, where that is wanted, whether it may take the champion's place.",
-            **kwargs,
+            **kwargs | {"execution_timeout": None},  # a person has the hours that the form gives
         )
         self.animal, self.job, self.comparison, self.decision = animal, job, comparison, decision
 

@@ -113,6 +113,8 @@ TASKS: dict[str, Any] = {
     "retries": 2,
     "retry_delay": timedelta(seconds=20),
     "retry_exponential_backoff": True,
+    # What hangs, say on a network drive, would hold its place and its DAG for ever, and nobody would know.
+    "execution_timeout": timedelta(hours=settings.read().task_hours),
     # Bad data and bad params fail at once; a server that is down, or a full disk, is worth another try.
     "retry_policy": ExceptionRetryPolicy(
         [RetryRule("ml.errors.NoRetryError", RetryAction.FAIL, reason="trying again can't mend it")]

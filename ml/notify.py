@@ -11,10 +11,11 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import httpx
 
+from ml.addresses import is_local
 from ml.settings import Settings
 
 TIMEOUT = 15.0
@@ -58,20 +59,38 @@ def _post(message: Message, url: str, settings: Settings) -> None:
 
 
 def _mail(message: Message, address: str, settings: Settings) -> None:
-    """Send a message by SMTP; `smtps:` is encrypted from the first byte, `smtp:` as soon as the server offers it."""
+    """Send a message by SMTP; `smtps:` is encrypted from the first byte, `smtp:` as soon as the server offers it.
+
+    The server's certificate is verified. A password is never sent in the clear, except to a server on this machine.
+    """
     server = urlsplit(settings.smtp)
     mail = EmailMessage()
     mail["Subject"] = " ".join(message.subject.split())
     mail["From"] = parse_qs(server.query).get("from", [f"menagerie@{socket.gethostname()}"])[0]
     mail["To"] = unquote(urlsplit(address).path)
     mail.set_content(str(message))
-    secure = server.scheme == "smtps"
-    kind = smtplib.SMTP_SSL if secure else smtplib.SMTP
-    with kind(server.hostname or "localhost", server.port or (465 if secure else 25), timeout=TIMEOUT) as smtp:
-        if not secure:
-            smtp.ehlo()
-            if smtp.has_extn("starttls"):
-                smtp.starttls(context=ssl.create_default_context())
+    with _connected(server) as smtp:
         if server.username:
             smtp.login(unquote(server.username), unquote(server.password or ""))
         smtp.send_message(mail)
+
+
+def _connected(server: SplitResult) -> smtplib.SMTP:
+    """Return a connection to a mail server, encrypted if it can be.
+
+    Raises:
+        ValueError: it can't be, and there is a password.
+    """
+    host, context = server.hostname or "localhost", ssl.create_default_context()
+    if server.scheme == "smtps":
+        return smtplib.SMTP_SSL(host, server.port or 465, timeout=TIMEOUT, context=context)
+    smtp = smtplib.SMTP(host, server.port or 25, timeout=TIMEOUT)
+    smtp.ehlo()
+    if smtp.has_extn("starttls"):
+        smtp.starttls(context=context)
+    elif server.username and not is_local(server.geturl()):
+        smtp.close()
+        raise ValueError(
+            f"{host} offers no encryption, so it was not given the password; use smtps:// or another server"
+        )
+    return smtp

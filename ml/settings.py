@@ -45,6 +45,14 @@ def _addresses(text: Any) -> Any:
     return [address for address in text.split() if address != "log"] if isinstance(text, str) else text
 
 
+def _words(text: Any) -> Any:
+    return text.split() if isinstance(text, str) else text
+
+
+def _between_semicolons(text: Any) -> Any:
+    return [part.strip().rstrip("/") for part in text.split(";") if part.strip()] if isinstance(text, str) else text
+
+
 # What each description says is what an error expects.
 Folder = Annotated[Path, AfterValidator(Path.absolute), Field(description="a path")]
 Page = Annotated[str, AfterValidator(_without_slash), Field(description="a URL")]
@@ -66,6 +74,14 @@ class Settings(BaseSettings):
     """Everything that is written: photos fetched or drawn, manifests, caches, databases, logs."""
     photos_root: str = Field("", validation_alias=f"{PREFIX}PHOTOS", description=OBJECTS_EXAMPLE)
     """Where the photos are: a folder, or a URL in an object store; empty is the folder of the drawings."""
+    protocols: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = Field(
+        ("s3", "gs"), description="protocols of URLs with blanks between them, such as s3 gs abfs"
+    )
+    """Object stores whose photos may be named when a DAG is triggered, besides that of `photos_root`."""
+    photo_folders: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_between_semicolons)] = Field(
+        (), description="folders and URLs with semicolons between them"
+    )
+    """In which the photos must lie that are named when a DAG is triggered, besides `photos_root`; empty is anywhere."""
     store: Objects = Field("", description=OBJECTS_EXAMPLE)
     """The object store of machines that have no volume in common: see `ml.data.store`."""
     animals: Folder = CHECKOUT / "animals.toml"
@@ -82,6 +98,8 @@ class Settings(BaseSettings):
         max(1, min(os.cpu_count() or 1, 8)), ge=1, le=64, description="a whole number from 1 to 64"
     )
     """Airflow tasks that run at once; each may hold TensorFlow (about 1 GB)."""
+    task_hours: int = Field(24, ge=1, le=1000, description="a whole number from 1 to 1000")
+    """Hours after which a task that has not ended is stopped, and counts as failed."""
     preset: PresetName = Field("standard", description="one of quick, standard, thorough")
     """How much a retraining tries unless the animal's table or the run says otherwise: see `ml.params`."""
     gpu_queue: str = "default"
@@ -176,13 +194,31 @@ class Settings(BaseSettings):
         """Return where photos are, those at `named` or else these settings' own: an absolute path, or a URL.
 
         Raises:
-            ParameterError: it is a URL of no object store.
+            ParameterError: it is a URL of no object store, or not among `protocols` or in `photo_folders`.
         """
         address = named or self.photos_root or str(self.photos)
         try:
-            return _objects(address) if "://" in address else str(self.local(address))
+            root = _objects(address) if "://" in address else str(self.local(address))
         except ValueError as error:
             raise ParameterError(f"A URL of photos must be {error}") from None
+        if named:
+            self._refuse_root(root)
+        return root
+
+    def _refuse_root(self, root: str) -> None:
+        """Raise ParameterError where whoever triggers a DAG may not have it read `root`."""
+        own = self.photos_root or str(self.photos)
+        protocol, is_url, _ = root.partition("://")
+        if is_url and protocol not in {*self.protocols, own.partition("://")[0]}:
+            raise ParameterError(
+                f"Photos may be read from {', '.join(f'{each}://' for each in self.protocols)} (MENAGERIE_PROTOCOLS names "
+                f"others). Received: {root}"
+            )
+        if self.photo_folders and not any(_lies_in(root, folder) for folder in (*self.photo_folders, own)):
+            raise ParameterError(
+                f"Photos must lie in one of the folders that MENAGERIE_PHOTO_FOLDERS names: "
+                f"{'; '.join(self.photo_folders)}. Received: {root}"
+            )
 
     def local(self, address: str) -> Path:
         """Return where on this machine the file or folder at `address` is, a path, or comes to from there, a URL."""
@@ -252,6 +288,13 @@ def _server(uri: str, own: str) -> str:
     except ValueError:  # no port has such a number
         is_ours = False
     return own if is_ours or not uri else uri
+
+
+def _lies_in(root: str, folder: str) -> bool:
+    """Whether a folder of photos is another or in it, links followed."""
+    if "://" in root or "://" in folder:
+        return f"{root}/".startswith(f"{folder}/")
+    return Path(root).resolve().is_relative_to(Path(folder).expanduser().resolve())
 
 
 def _objects(text: str) -> str:

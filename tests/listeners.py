@@ -2,6 +2,7 @@
 
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,8 +31,8 @@ def webhook(status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 @contextmanager
-def mailbox() -> Iterator[tuple[str, list[EmailMessage]]]:
-    """Yield the address of a mail server, and the mails that it took so far."""
+def mailbox(tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[EmailMessage]]]:
+    """Yield the address of a mail server, encrypted from the first byte with `tls`, and the mails that it took."""
     mails: list[EmailMessage] = []
 
     class Smtp(socketserver.StreamRequestHandler):
@@ -50,7 +51,10 @@ def mailbox() -> Iterator[tuple[str, list[EmailMessage]]]:
                 if command == "QUIT":
                     return
 
-    with _served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Smtp)) as port:
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Smtp)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    with _served(server) as port:
         yield f"smtp://127.0.0.1:{port}?from=menagerie@example.org", mails
 
 

@@ -114,11 +114,20 @@ class Tracker:
         self.client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
 
     def fail_run(self, run_id: str, reason: str) -> None:
-        """Close a run as FAILED, and so the runs of stages that it holds open although nothing works on them."""
+        """Close a run as FAILED, and so the open runs of its stages, folds and trials, on which nothing works."""
         experiment = self.client.get_run(run_id).info.experiment_id
-        for left in self._search(experiment, {}, parent=run_id, status="RUNNING"):
-            self.close_run(left.info.run_id, False, ABANDONED)
+        for left in self._search(experiment, {}, status="RUNNING"):
+            if run_id in self._parents(left):
+                self.close_run(left.info.run_id, False, ABANDONED)
         self.close_run(run_id, False, reason)
+
+    def _parents(self, run: "Run") -> list[str]:
+        """Return the run's parent, that one's parent, and so on."""
+        found: list[str] = []
+        while parent := run.data.tags.get(PARENT, ""):
+            found.append(parent)
+            run = self.client.get_run(parent)
+        return found
 
     def runs_of(self, dag_run: DagRun) -> "list[Run]":
         """Return the runs of a DAG run, of whatever animals."""

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +39,7 @@ def test_policy(bag: DagBag) -> None:
             assert task.retries == 2
             assert task.retry_policy is not None
             assert task.on_failure_callback, task.task_id
+            assert task.execution_timeout == (None if task.task_id.endswith("approve") else timedelta(hours=24))
             assert task.doc or task.doc_md or task.python_callable.__doc__, task.task_id
 
 

@@ -1,4 +1,8 @@
 import logging
+import socket
+import ssl
+import subprocess
+from pathlib import Path
 
 import pytest
 from listeners import mailbox, webhook
@@ -64,3 +68,37 @@ def test_one_that_refuses_and_one_that_is_not_there_hinder_no_other(caplog: pyte
     assert "127.0.0.1 could not be told: HTTPStatusError: status 500" in errors
     assert "mailto:a@b could not be told: ConnectionRefusedError" in errors[-1]
     assert "secret" not in caplog.text
+
+
+def test_a_password_is_not_sent_in_the_clear(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **named: resolve("127.0.0.1", *rest, **named))
+    with mailbox() as (server, mails):
+        elsewhere = server.replace("127.0.0.1", "user:secret@mail.example.org")
+        send(MESSAGE, told("mailto:keeper@example.org", smtp=elsewhere))
+        assert not mails
+        assert "mail.example.org offers no encryption, so it was not given the password" in caplog.text
+        assert "secret" not in caplog.text
+        send(MESSAGE, told("mailto:keeper@example.org", smtp=elsewhere.replace("user:secret@", "")))
+    assert len(mails) == 1
+
+
+def test_a_mail_server_with_a_certificate_of_nobody_gets_nothing(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with mailbox(context) as (server, mails):
+        url = server.replace("smtp://127.0.0.1", "smtps://user:secret@localhost")
+        send(MESSAGE, told("mailto:keeper@example.org", smtp=url))
+        assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
+        assert not mails
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SSL_CERT_FILE", str(certificate))
+            send(MESSAGE, told("mailto:keeper@example.org", smtp=url.replace("user:secret@", "")))
+    assert len(mails) == 1

@@ -205,3 +205,38 @@ def test_a_wrong_preset_is_refused() -> None:
         ParameterError, match=r"MENAGERIE_PRESET must be one of quick, standard, thorough. Received: 'fast'"
     ):
         settings.read({"MENAGERIE_PRESET": "fast"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:5182/internal",
+        "https://169.254.169.254/x",
+        "file:///etc",
+        "ftp://a/b",
+        "github://a",
+        "local://x",
+    ],
+)
+def test_photos_are_named_in_object_stores_that_are_allowed_alone(url: str) -> None:
+    with pytest.raises(ParameterError, match=r"Photos may be read from s3://, gs://|must be such as s3"):
+        settings.read({}).root(url)
+    assert settings.read({}).root("s3://bucket/photos/") == "s3://bucket/photos"
+    assert settings.read({"MENAGERIE_PROTOCOLS": "ftp s3"}).root("ftp://a/b") == "ftp://a/b"
+    assert settings.read({"MENAGERIE_PHOTOS": "ftp://a/b"}).root("ftp://a/c") == "ftp://a/c"
+
+
+def test_photos_are_named_in_folders_that_are_allowed_alone(tmp_path: Path) -> None:
+    allowed, other = tmp_path / "camera traps", tmp_path / "other"
+    for folder in (allowed / "site 1", other, tmp_path / "own"):
+        folder.mkdir(parents=True)
+    (allowed / "link").symlink_to(other)
+    chosen = settings.read(
+        {"MENAGERIE_PHOTOS": str(tmp_path / "own"), "MENAGERIE_PHOTO_FOLDERS": f"{allowed}/; s3://bucket/photos"}
+    )
+    for named in (allowed, allowed / "site 1", tmp_path / "own", "", "s3://bucket/photos", "s3://bucket/photos/x"):
+        assert chosen.root(str(named))
+    for named in (other, allowed / "link", allowed / ".." / "other", "s3://bucket/photos2", "gs://bucket/photos"):
+        with pytest.raises(ParameterError, match="MENAGERIE_PHOTO_FOLDERS"):
+            chosen.root(str(named))
+    assert settings.read({}).root(str(other)) == str(other)

@@ -49,5 +49,19 @@ def test_what_is_still_open_is_closed_and_what_ended_is_left(world: World) -> No
     assert status(ended, ended.parent) == ("FINISHED", "")
 
 
+def test_folds_and_trials_of_stages_are_closed_whether_or_not_the_stage_is(world: World) -> None:
+    job, other = world.job("folds"), world.job("another")
+    client = job.tracker.client
+    left = []
+    for parent in (killed_stage(job), killed_stage(other)):
+        experiment = client.get_run(parent).info.experiment_id
+        fold = client.create_run(experiment, tags={"mlflow.parentRunId": parent}, run_name="fold 3").info.run_id
+        left.append(fold)
+    client.set_terminated(client.get_run(left[0]).data.tags["mlflow.parentRunId"], "FINISHED")
+    failure.close_all(DagRun(f"retrain_{ANIMAL}", "folds"), "killed", world.settings)
+    assert status(job, left[0])[0] == "FAILED"
+    assert status(job, left[1])[0] == "RUNNING", "that one is of another DAG run"
+
+
 def test_a_dag_run_without_runs_has_nothing_to_note(world: World) -> None:
     assert failure.note(DagRun("retrain_fox", "none"), "prepare", "DataError: x", world.settings) == ""
