@@ -211,8 +211,8 @@ class Settings(BaseSettings):
         protocol, is_url, _ = root.partition("://")
         if is_url and protocol not in {*self.protocols, own.partition("://")[0]}:
             raise ParameterError(
-                f"Photos may be read from {', '.join(f'{each}://' for each in self.protocols)} (MENAGERIE_PROTOCOLS names "
-                f"others). Received: {root}"
+                f"Photos may be read from {', '.join(f'{each}://' for each in self.protocols)}, or what else "
+                f"MENAGERIE_PROTOCOLS names. Received: {root}"
             )
         if self.photo_folders and not any(_lies_in(root, folder) for folder in (*self.photo_folders, own)):
             raise ParameterError(

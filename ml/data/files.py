@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +10,8 @@ from uuid import uuid4
 
 from ml.data import store
 from ml.errors import StorageError
+
+DAY = 24 * 60 * 60
 
 
 @contextmanager
@@ -40,3 +43,21 @@ def remove(folder: Path) -> None:
     """Remove a folder and all in it, from the store that machines share too."""
     shutil.rmtree(folder, ignore_errors=True)
     store.remove(folder)
+
+
+def remove_unused(parent: Path, days: float) -> list[Path]:
+    """Remove the folders in `parent` in which nothing was written for so many days; return them."""
+    if not parent.is_dir():
+        return []
+    unused = [folder for folder in parent.iterdir() if folder.is_dir() and time.time() - _written(folder) > days * DAY]
+    for folder in unused:
+        remove(folder)
+    return unused
+
+
+def _written(folder: Path) -> float:
+    """Return when something in a folder was last written, in seconds since 1970; now, if it is being changed."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    except OSError:
+        return time.time()

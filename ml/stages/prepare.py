@@ -3,6 +3,7 @@
 import logging
 
 from ml.data import manifest
+from ml.data.files import remove_unused
 from ml.errors import DataError, LostError
 from ml.results import DagRun
 from ml.settings import Settings
@@ -10,6 +11,8 @@ from ml.stages.job import Job, P, animal_named
 from ml.tracking import Tracker
 
 CHAMPION = "menagerie.champion"
+WORK_DAYS = 30
+"""How long checkpoints of a DAG run that was killed, and not gone on with, are kept."""
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,8 @@ def run(animal: str, params: P, settings: Settings, dag_run: DagRun) -> Job[P]:
         DataError: no dataset of the animal was accepted yet.
     """
     animal_named(animal, settings)
+    if unused := remove_unused(settings.home / "work", WORK_DAYS):
+        log.info("checkpoints of %d DAG runs that nothing went on with for %d days are removed", len(unused), WORK_DAYS)
     params = params.settled()
     folder = settings.datasets / animal
     digest = manifest.accepted(folder)

@@ -2,11 +2,12 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from ml.data.files import replacing
+from ml.data.files import remove_unused, replacing
 from ml.errors import StorageError
 
 
@@ -60,7 +61,7 @@ def test_a_folder_without_rights_is_a_storage_error(unprivileged) -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from ml.data.files import replacing
+from ml.data.files import remove_unused, replacing
 from ml.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
@@ -88,3 +89,17 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o644
+
+
+def test_folders_in_which_nothing_was_written_for_long_are_removed(tmp_path: Path) -> None:
+    now = time.time()
+    for name, days in (("old", 40), ("new", 1), ("mixed", 40)):
+        file = tmp_path / name / "fold" / "fold-0.npz"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x")
+        for path in (file, file.parent, tmp_path / name):
+            os.utime(path, (now - days * 86400,) * 2)
+    (tmp_path / "mixed" / "fold" / "fold-1.npz").write_bytes(b"x")
+    assert remove_unused(tmp_path, 30) == [tmp_path / "old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mixed", "new"]
+    assert remove_unused(tmp_path / "nowhere", 30) == []
