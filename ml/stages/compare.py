@@ -80,8 +80,10 @@ def run(job: Job, results: Sequence[StageResult]) -> StageResult:
         if timed:
             stage.figure("cost", figures.cost_of_accuracy(timed, job.animal, n, winner))
         stage.table(OUT_OF_FOLD, tables[winner])
-        stage.table(evaluation.OPERATING_POINTS, evaluation.operating(tables[winner]))
-        found = metrics[winner] | {
+        points = evaluation.operating(tables[winner])
+        stage.table(evaluation.OPERATING_POINTS, points)
+        found = metrics[winner] | evaluation.operating_metrics(points)
+        found |= {
             "selected_accuracy": worth.accuracy,
             "selected_accuracy_low": worth.low,
             "selected_accuracy_high": worth.high,

@@ -164,6 +164,16 @@ def operating(predictions: pd.DataFrame) -> pd.DataFrame:
     return operating_points(predictions, [classification.THRESHOLD, *thresholds(predictions, SENSITIVITIES)])
 
 
+def operating_metrics(points: pd.DataFrame) -> dict[str, float]:
+    """Return the false alarms at each sensitivity as metrics: `false_alarms_at_95`, `unseen_false_alarms_at_95`."""
+    return {
+        f"{name}_at_{100 * sensitivity:.0f}": float(row[name])
+        for sensitivity, (_, row) in zip(SENSITIVITIES, points[1:].iterrows(), strict=True)
+        for name in ("false_alarms", "unseen_false_alarms")
+        if name in points
+    }
+
+
 def _unseen(run: StageRun, predictions: pd.DataFrame) -> dict[str, float]:
     """Log how often photos of unseen classes are called the animal; return the metrics."""
     run.table(UNSEEN_CLASSES, _unseen_classes(predictions))

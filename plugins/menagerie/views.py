@@ -11,6 +11,8 @@ from ml.progress import Progress
 CROSS_VALIDATED = ("cv_accuracy_mean", "cv_accuracy_low", "cv_accuracy_high")
 CORRECTED = ("selected_accuracy", "selected_accuracy_low", "selected_accuracy_high")
 """The metrics of an accuracy, and of that which is corrected for the choice among candidates."""
+AT = "false_alarms_at_"
+"""What the metrics of false alarms at a sensitivity begin with; it follows in percent."""
 UNSEEN = ("unseen_false_alarms", "unseen_false_alarms_low", "unseen_false_alarms_high")
 """The metrics of how often an animal that no folder holds is called the animal."""
 
@@ -50,6 +52,13 @@ class Champion:
     @property
     def unseen(self) -> Accuracy | None:
         return Accuracy.of(self.run, UNSEEN) if self.run else None
+
+    @property
+    def false_alarms(self) -> list[tuple[int, float, float | None]]:
+        """Sensitivities in percent, and at each the share of known and of unknown other animals called the animal."""
+        found = self.run.metrics if self.run else {}
+        sensitivities = [int(name.removeprefix(AT)) for name in found if name.startswith(AT)]
+        return [(each, found[f"{AT}{each}"], found.get(f"unseen_{AT}{each}")) for each in sorted(sensitivities)]
 
 
 @dataclass(frozen=True)

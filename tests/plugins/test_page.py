@@ -86,6 +86,8 @@ def test_the_page_shows_the_champion_and_every_link_of_ours_answers(client: Test
     assert re.search(rf"{low} to\s+{high}, corrected", text)
     assert f"{numbers['unseen_false_alarms']:.1%} <span" in text
     assert "measured on classes left out of training" in text
+    rates = (1000 * numbers[f"{name}_at_95"] for name in ("false_alarms", "unseen_false_alarms"))
+    assert "<tr><td>95</td>" + "".join(f"<td>{rate:,.0f}</td>" for rate in rates) in text
     assert "Promoted: there was no champion" in text
     assert "No photos of fox are accepted yet" in text
     ours = {link for link in addresses(text) if re.match(r"(picture|thumbnail|report)/", link)}

@@ -95,6 +95,8 @@ def test_metrics_table_tag_and_report_say_it(job: Job, judged: StageResult) -> N
     assert points.threshold[0] == THRESHOLD
     assert points.unseen_false_alarms[0] == pytest.approx(judged.metrics["unseen_false_alarms"])
     assert "of 1,000 of animals never seen" in told
+    assert compared.metrics["false_alarms_at_95"] == points.false_alarms[3]
+    assert compared.metrics["unseen_false_alarms_at_95"] == points.unseen_false_alarms[3]
     assert f"Photos called {ANIMAL} by a model that was trained without their class" in told
     assert all(f"<td>{name}</td>" in told for name in by_class["class"].head(3))
 
