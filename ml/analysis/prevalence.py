@@ -131,8 +131,9 @@ def operating_points(out_of_fold: pd.DataFrame, thresholds: ArrayLike) -> pd.Dat
 
 def thresholds(out_of_fold: pd.DataFrame, sensitivities: ArrayLike) -> NDArray[np.float64]:
     """The highest thresholds at which at least these shares of the animal's photos are found out of fold."""
-    of_animal = out_of_fold["probability"][out_of_fold["label"].to_numpy(bool)].to_numpy()
-    return np.quantile(of_animal, 1 - np.atleast_1d(sensitivities), method="lower")
+    of_animal = np.sort(out_of_fold["probability"][out_of_fold["label"].to_numpy(bool)].to_numpy())
+    missed = np.floor(np.round(len(of_animal) * (1 - np.atleast_1d(sensitivities)), 6)).astype(int)
+    return of_animal[missed]
 
 
 def _crossing(falling: Callable[[float], float], low: float, high: float) -> float:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from ml.analysis.prevalence import Estimate, Scores, operating_points, threshold
+from ml.analysis.prevalence import Estimate, Scores, operating_points, threshold, thresholds
 
 
 def draw(share: float, photos: int, seed: int, apart: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
@@ -72,6 +72,12 @@ def test_certain_scores_and_none_at_all() -> None:
     everything = estimated(np.ones(10))
     assert everything.share == 1
     assert everything.right == pytest.approx(10, abs=0.01)
+
+
+def test_thresholds_are_the_highest_that_find_enough() -> None:
+    table = pd.DataFrame({"label": [1] * 100 + [0], "probability": [*np.arange(100)[::-1] / 100, 0.99]})
+    found = [(table.probability[:100] >= each).sum() for each in thresholds(table, [0.8, 0.9, 0.97, 0.995])]
+    assert found == [80, 90, 97, 100]
 
 
 def test_operating_points() -> None:
