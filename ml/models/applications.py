@@ -26,12 +26,15 @@ PROBE = 256
 class Scaling(NamedTuple):
     """What the network wants to see of RGB values from 0 to 255: value * scale + offset, in its order of channels."""
 
-    scale: float
+    scale: list[float] | float
     offset: list[float] | float
     order: Literal["RGB", "BGR"]
 
 
 SIGNED = Scaling(1 / 127.5, -1.0, "RGB")
+TORCH = Scaling(
+    [1 / (255 * each) for each in (0.229, 0.224, 0.225)], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], "RGB"
+)
 CAFFE = Scaling(1.0, [-123.68, -116.779, -103.939], "BGR")
 
 
@@ -44,6 +47,8 @@ class Application(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
+UNSCALED = MappingProxyType({"include_preprocessing": False})
+"""Their own scaling is left out: it is `Scaling` that does it."""
 ORDERING = "weights_tf_dim_ordering_tf_kernels"
 APPLICATIONS = {
     "VGG16": Application(applications.VGG16, f"vgg16/vgg16_{ORDERING}_notop.h5", CAFFE),
@@ -57,6 +62,15 @@ APPLICATIONS = {
     "MobileNetV2": Application(
         applications.MobileNetV2, f"mobilenet_v2/mobilenet_v2_{ORDERING}_1.0_224_no_top.h5", SIGNED
     ),
+    "EfficientNetV2B0": Application(
+        applications.EfficientNetV2B0, "efficientnet_v2/efficientnetv2-b0_notop.h5", TORCH, UNSCALED
+    ),
+    "EfficientNetV2S": Application(
+        applications.EfficientNetV2S,
+        "efficientnet_v2/efficientnetv2-s_notop.h5",
+        Scaling(1 / 128, -1.0, "RGB"),
+        UNSCALED,
+    ),
 }
 
 
@@ -64,7 +78,8 @@ def application(name: str, pretrained: bool = True) -> keras.Model:
     """The network `name` of `APPLICATIONS`, frozen.
 
     Features are the averages of the maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's sides: of each resolution the
-    last of those with the most channels. Without `pretrained` the weights are random.
+    last of those with the most channels, of the smallest the network's output. Without `pretrained` the weights are
+    random.
 
     Raises:
         MissingWeightsError: the weights' file is not in the cache and can't be downloaded, or is damaged.
@@ -97,9 +112,9 @@ def _last_maps(network: keras.Model) -> list[keras.KerasTensor]:
     shapes = keras.Model(network.input, outputs).compute_output_shape((1, PROBE, PROBE, 3))
     maps = []
     for stride in (2, 4, 8, 16, 32):
-        here = [(shape[-1], place) for place, shape in enumerate(shapes) if shape[1] == PROBE // stride]
+        here = [(shape[-1], place) for place, shape in enumerate(shapes) if shape[1:3] == (PROBE // stride,) * 2]
         maps.append(outputs[max(here)[1]])
-    return maps
+    return [*maps[:-1], network.output]
 
 
 def _pretrained(name: str, scaled: keras.KerasTensor) -> keras.Model:

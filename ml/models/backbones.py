@@ -50,6 +50,8 @@ CUTS = {
     "MobileNet": "conv_pw_11_relu",
     "MobileNet025": "conv_pw_11_relu",
     "MobileNetV2": "block_12_add",
+    "EfficientNetV2B0": "block5e_add",
+    "EfficientNetV2S": "block5i_add",
 }
 BACKBONES = {name: Backbone(name, efficientnet_lite, cut=CUTS[name]) for name in RELEASES} | {
     name: Backbone(name, application, cut=CUTS[name]) for name in APPLICATIONS

@@ -23,5 +23,5 @@ def multiply_adds(model: keras.Model, height: int, width: int, channels: int = 3
                 math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size) * layer.input.shape[-1] // layer.groups
             )
         elif isinstance(layer, layers.Dense):
-            total += layer.input.shape[-1] * layer.units
+            total += layer.input.shape[-1] * math.prod(layer.output.shape[1:])
     return total / 1e6

@@ -13,6 +13,8 @@ BackboneName = Literal[
     "EfficientNetLite0",
     "EfficientNetLite1",
     "EfficientNetLite2",
+    "EfficientNetV2B0",
+    "EfficientNetV2S",
     "MobileNet025",
     "MobileNet",
     "MobileNetV2",

@@ -6,6 +6,7 @@ from keras import layers
 from ml.errors import ParameterError
 from ml.models import finetuning
 from ml.models.applications import application
+from ml.models.backbones import BACKBONES
 from ml.models.efficientnet_lite import efficientnet_lite
 from ml.models.finetuning import Batches, pack, split, unpack
 from ml.models.head import LinearHead, build_classifier, fit_head
@@ -48,10 +49,11 @@ def features_of(backbone: keras.Model, images: np.ndarray) -> np.ndarray:
     [
         (lambda: efficientnet_lite("EfficientNetLite0"), "block_11", 6),
         (lambda: application("MobileNet025", pretrained=False), "conv_pw_11_relu", 4),
+        (lambda: application("EfficientNetV2B0", pretrained=False), BACKBONES["EfficientNetV2B0"].cut, 4),
         (small, "wide", 2),
         (small, "norm", 3),
     ],
-    ids=["Lite", "application", "end of a stage", "inside a shortcut"],
+    ids=["Lite", "application", "EfficientNetV2", "end of a stage", "inside a shortcut"],
 )
 def test_the_halves_together_are_the_backbone(build, layer: str, crossing: int) -> None:
     backbone = build()
