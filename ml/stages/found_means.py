@@ -34,13 +34,13 @@ def sentence(animal: str, found: int, estimate: Estimate | None, point: pd.DataF
     share = f"{estimate.share:.1%} of the photos are expected to show {indefinite(animal)}"
     if estimate.share_low < estimate.share_high:
         share = (
-            f"by the scores {estimate.share:.1%} ({estimate.share_low:.1%} to {estimate.share_high:.1%}) of the photos "
+            f"By the scores {estimate.share:.1%} ({estimate.share_low:.1%} to {estimate.share_high:.1%}) of the photos "
             f"show {indefinite(animal)}"
         )
     right = (
         f"{estimate.right:,.0f} ({estimate.right_low:,.0f} to {estimate.right_high:,.0f}) of the {found:,} found are"
     )
-    said = f"{animal}: {share}, and {right} expected to be right, if no animal is among them that training never saw."
+    said = f"{share}, and {right} expected to be right, if no animal is among them that training never saw."
     return said if point is None else f"{said} {expected(animal, point)}"
 
 
