@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from functools import partial
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import httpx
@@ -69,28 +70,26 @@ def _mail(message: Message, address: str, settings: Settings) -> None:
     mail["From"] = parse_qs(server.query).get("from", [f"menagerie@{socket.gethostname()}"])[0]
     mail["To"] = unquote(urlsplit(address).path)
     mail.set_content(str(message))
-    with _connected(server) as smtp:
+    secure, context = server.scheme == "smtps", ssl.create_default_context()
+    connect = partial(smtplib.SMTP_SSL, context=context) if secure else smtplib.SMTP
+    with connect(server.hostname or "localhost", server.port or (465 if secure else 25), timeout=TIMEOUT) as smtp:
+        if not secure:
+            _encrypt(smtp, server, context)
         if server.username:
             smtp.login(unquote(server.username), unquote(server.password or ""))
         smtp.send_message(mail)
 
 
-def _connected(server: SplitResult) -> smtplib.SMTP:
-    """Return a connection to a mail server, encrypted if it can be.
+def _encrypt(smtp: smtplib.SMTP, server: SplitResult, context: ssl.SSLContext) -> None:
+    """Encrypt a connection if the server offers it.
 
     Raises:
-        ValueError: it can't be, and there is a password.
+        ValueError: it doesn't, and there is a password.
     """
-    host, context = server.hostname or "localhost", ssl.create_default_context()
-    if server.scheme == "smtps":
-        return smtplib.SMTP_SSL(host, server.port or 465, timeout=TIMEOUT, context=context)
-    smtp = smtplib.SMTP(host, server.port or 25, timeout=TIMEOUT)
     smtp.ehlo()
     if smtp.has_extn("starttls"):
         smtp.starttls(context=context)
     elif server.username and not is_local(server.geturl()):
-        smtp.close()
         raise ValueError(
-            f"{host} offers no encryption, so it was not given the password; use smtps:// or another server"
+            f"{server.hostname} offers no encryption, so it was not given the password; use smtps:// or another server"
         )
-    return smtp

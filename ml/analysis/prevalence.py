@@ -16,10 +16,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
-from scipy.stats import chi2
 
 from ml.analysis.classification import THRESHOLD
-from ml.analysis.intervals import Photos, share_interval
+from ml.analysis.intervals import Photos, Z, share_interval
 
 LOG_ODDS = np.linspace(-16, 16, 3201)
 """The middles of the bins; scores beyond count as the outermost."""
@@ -75,7 +74,7 @@ class Scores:
     def _likeliest_share(self) -> tuple[float, float, float]:
         """The share of the greatest likelihood, and its likelihood-ratio interval."""
         likeliest = _crossing(lambda share: float(self.every @ ((RATIOS - 1) / (share * (RATIOS - 1) + 1))), 0.0, 1.0)
-        enough = self._log_likelihood(likeliest) - chi2.ppf(0.95, 1) / 2
+        enough = self._log_likelihood(likeliest) - Z**2 / 2
         low = _crossing(lambda share: enough - self._log_likelihood(share), 0.0, likeliest)
         return likeliest, low, _crossing(lambda share: self._log_likelihood(share) - enough, likeliest, 1.0)
 
@@ -96,11 +95,11 @@ class _Count:
 
     @property
     def low(self) -> float:
-        return max(self.mean - 1.96 * self.deviation, 0.0)
+        return max(self.mean - Z * self.deviation, 0.0)
 
     @property
     def high(self) -> float:
-        return self.mean + 1.96 * self.deviation
+        return self.mean + Z * self.deviation
 
 
 def operating_points(out_of_fold: pd.DataFrame, thresholds: ArrayLike) -> pd.DataFrame:

@@ -111,10 +111,10 @@ def _last_maps(network: keras.Model) -> list[keras.KerasTensor]:
     outputs = [layer.output for layer in network.layers]
     shapes = keras.Model(network.input, outputs).compute_output_shape((1, PROBE, PROBE, 3))
     maps = []
-    for stride in (2, 4, 8, 16, 32):
+    for stride in (2, 4, 8, 16):
         here = [(shape[-1], place) for place, shape in enumerate(shapes) if shape[1:3] == (PROBE // stride,) * 2]
         maps.append(outputs[max(here)[1]])
-    return [*maps[:-1], network.output]
+    return [*maps, network.output]
 
 
 def _pretrained(name: str, scaled: keras.KerasTensor) -> keras.Model:

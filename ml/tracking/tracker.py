@@ -116,18 +116,11 @@ class Tracker:
     def fail_run(self, run_id: str, reason: str) -> None:
         """Close a run as FAILED, and so the open runs of its stages, folds and trials, on which nothing works."""
         experiment = self.client.get_run(run_id).info.experiment_id
+        parents = {run_id, *(stage.info.run_id for stage in self._search(experiment, {}, parent=run_id))}
         for left in self._search(experiment, {}, status="RUNNING"):
-            if run_id in self._parents(left):
+            if left.data.tags.get(PARENT) in parents:
                 self.close_run(left.info.run_id, False, ABANDONED)
         self.close_run(run_id, False, reason)
-
-    def _parents(self, run: "Run") -> list[str]:
-        """Return the run's parent, that one's parent, and so on."""
-        found: list[str] = []
-        while parent := run.data.tags.get(PARENT, ""):
-            found.append(parent)
-            run = self.client.get_run(parent)
-        return found
 
     def runs_of(self, dag_run: DagRun) -> "list[Run]":
         """Return the runs of a DAG run, of whatever animals."""
